@@ -1,0 +1,1 @@
+"""Front door: the commands, and the robot file turned into objects."""

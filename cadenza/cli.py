@@ -1,0 +1,76 @@
+"""The ``cadenza`` command: finds the module of a command and turns refusals into one line and an exit status.
+
+Exit status: 0 done, 1 done but the verdict is bad, 2 refused (bad input, missing device), 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+
+from spec.errors import CadenzaError
+
+# command -> (module, one line for the overview). Modules are imported only when used: the robot PC has no torch.
+COMMANDS: dict[str, tuple[str, str]] = {
+    "run": ("cadenza.commands.run", "drive an arm with an exported policy"),
+    "sim": ("cadenza.commands.sim", "start the virtual arm"),
+    "calibrate": ("cadenza.commands.calibrate", "measure an arm: joints"),
+    "demos": ("cadenza.commands.demos", "record scripted demonstrations in the virtual arm"),
+    "learn": ("cadenza.commands.learn", "train a policy: warmup"),
+    "export": ("cadenza.commands.export", "turn a checkpoint into a bundle the robot can run"),
+    "episodes": ("cadenza.commands.episodes", "look at, check and recover recorded episodes"),
+    "demo": ("cadenza.commands.demo", "the whole thing on the virtual arm, with a report"),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit status."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if not arguments or arguments[0] in {"-h", "--help", "help"}:
+        print(_overview())
+        return 0 if arguments else 2
+    name, *rest = arguments
+    if name not in COMMANDS:
+        print(f"cadenza: {name!r}: no such command (valid: {', '.join(COMMANDS)})", file=sys.stderr)
+        return 2
+    try:
+        module = importlib.import_module(COMMANDS[name][0])
+        status: int = module.main(rest)
+    except CadenzaError as error:
+        print(f"cadenza {name}: {error}", file=sys.stderr)
+        return 2
+    except ModuleNotFoundError as error:
+        if (extra := _extra_of(error.name)) is None:
+            raise
+        print(
+            f"cadenza {name}: needs {error.name}, which is not installed: pip install 'cadenza[{extra}]'",
+            file=sys.stderr,
+        )
+        return 2
+    except KeyboardInterrupt:
+        print(f"cadenza {name}: interrupted", file=sys.stderr)
+        return 130
+    return status
+
+
+def _overview() -> str:
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:<{width}}  {summary}" for name, (_, summary) in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: cadenza COMMAND [OPTIONS]",
+            "",
+            "Real-time robot control for trained sequence policies.",
+            "",
+            *lines,
+            "",
+            "cadenza COMMAND --help explains one command, with examples.",
+        ]
+    )
+
+
+def _extra_of(module: str | None) -> str | None:
+    """The optional extra that brings a missing module."""
+    extras = {"torch": "learn", "safetensors": "learn", "onnx": "learn", "onnxscript": "learn", "gymnasium": "sim"}
+    return extras.get((module or "").partition(".")[0])

@@ -1,0 +1,1 @@
+"""Joint homing and range, kept per arm."""

@@ -1,0 +1,1 @@
+"""The hard-timed loop and the processes around it."""

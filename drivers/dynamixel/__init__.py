@@ -1,0 +1,1 @@
+"""Dynamixel servos over Protocol 2.0."""

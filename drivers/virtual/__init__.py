@@ -1,0 +1,1 @@
+"""The virtual arm: real bytes on a pseudo-terminal, physics, cameras."""

@@ -1,0 +1,1 @@
+"""Crash-safe logs of what the robot saw and did."""

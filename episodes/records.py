@@ -1,0 +1,158 @@
+"""Fixed-size records: what the control loop publishes into shared memory and the recorder writes to the log.
+
+They are ctypes structures so that a tick fills one in place without allocating, and another process reads it without
+parsing. ``episodes/schema`` holds the same fields as protobuf for the log; a test keeps the two alike.
+All times are CLOCK_MONOTONIC [ns]; arrays are in joint order, entries past ``joints`` are unused.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from enum import IntEnum, IntFlag
+
+from spec.robot import MAX_JOINTS
+
+MAX_CHUNK = 64
+"""Longest action chunk a record can hold."""
+MAX_CAMERAS = 8
+
+_PerJoint = ctypes.c_double * MAX_JOINTS
+_TicksPerJoint = ctypes.c_int32 * MAX_JOINTS
+
+
+class Mode(IntEnum):
+    """What the arm is doing; the states of controller.authority."""
+
+    IDLE = 0
+    """Torque as it was found, nothing sent."""
+    EASE_IN = 1
+    """Moving to the start pose."""
+    POLICY = 2
+    HOLD = 3
+    """Stopped and holding; continues by itself when a fresh chunk comes."""
+    FAULT = 4
+    """Stopped and holding, latched until the operator clears it."""
+
+
+class Flag(IntFlag):
+    """What was noteworthy about one tick."""
+
+    NONE = 0
+    LATE = 1
+    """Woke after the period was over; whole periods were skipped."""
+    STALE_JOINT = 2
+    """A joint's value is not from this tick."""
+    NO_CHUNK = 4
+    """No chunk reaches this instant."""
+    TAIL = 8
+    """Following the tail of the last chunk past its successor's time."""
+    NONFINITE = 16
+    """A non-finite number was refused."""
+    LIMITED = 32
+    """The envelope moved the command away from what was asked."""
+    WORKSPACE = 64
+    """The workspace box stopped the command."""
+    STALE_CAMERA = 128
+    FAULT_LATCHED = 256
+    READ_FAILED = 512
+    WRITE_FAILED = 1024
+    NEW_CHUNK = 2048
+    """A chunk was taken over in this tick."""
+
+
+class TickRecord(ctypes.Structure):
+    """One control tick, whole: what was read, asked, limited and sent, when, and why."""
+
+    _fields_ = (
+        ("tick", ctypes.c_uint64),
+        ("deadline_ns", ctypes.c_int64),
+        ("woke_ns", ctypes.c_int64),
+        ("read_ns", ctypes.c_int64),
+        ("decided_ns", ctypes.c_int64),
+        ("written_ns", ctypes.c_int64),
+        ("now_ns", ctypes.c_int64),  # the instant decide was told; replay tells it the same
+        ("joints", ctypes.c_uint32),
+        ("skipped", ctypes.c_uint32),  # whole periods skipped before this tick
+        ("position", _PerJoint),  # [rad]
+        ("velocity", _PerJoint),  # [rad/s]
+        ("effort", _PerJoint),  # [A] or load fraction
+        ("raw", ctypes.c_int32 * (3 * MAX_JOINTS)),  # registers: position, velocity, effort of joint 0, of joint 1, ...
+        ("fresh", ctypes.c_uint8 * MAX_JOINTS),
+        ("asked", _PerJoint),  # [rad] what the schedule wanted
+        ("limited", _PerJoint),  # [rad] what the envelope allowed
+        ("limited_velocity", _PerJoint),  # [rad/s]
+        ("limited_acceleration", _PerJoint),  # [rad/s²]
+        ("sent", _PerJoint),  # [rad] after quantisation
+        ("sent_ticks", _TicksPerJoint),
+        ("mode", ctypes.c_uint32),
+        ("flags", ctypes.c_uint32),
+        ("chunk", ctypes.c_int64),  # sequence of the newest chunk in use; -1 for none
+        ("weights", ctypes.c_uint32),
+        ("read_fault", ctypes.c_uint32),
+        ("write_fault", ctypes.c_uint32),
+        ("bus_errors", ctypes.c_uint32),  # failed exchanges since the start
+    )
+
+    @staticmethod
+    def type_name() -> str:
+        return "cadenza.TickRecord"
+
+
+class ChunkRecord(ctypes.Structure):
+    """One decoded action chunk and the observation it came from."""
+
+    _fields_ = (
+        ("sequence", ctypes.c_int64),
+        ("observed_ns", ctypes.c_int64),
+        ("step_ns", ctypes.c_int64),
+        ("started_ns", ctypes.c_int64),  # inference began
+        ("finished_ns", ctypes.c_int64),
+        ("length", ctypes.c_uint32),
+        ("joints", ctypes.c_uint32),
+        ("weights", ctypes.c_uint32),
+        ("cameras", ctypes.c_uint32),
+        ("tick", ctypes.c_uint64),  # tick whose reading is the newest state of the history
+        ("frames", ctypes.c_int64 * MAX_CAMERAS),  # sequence of each camera's newest frame, in manifest order
+        ("targets", ctypes.c_double * (MAX_CHUNK * MAX_JOINTS)),  # [rad] row-major (length, joints), densely packed
+    )
+
+    @staticmethod
+    def type_name() -> str:
+        return "cadenza.ChunkRecord"
+
+
+class FrameHeader(ctypes.Structure):
+    """Travels before the JPEG bytes of one frame."""
+
+    _fields_ = (
+        ("camera", ctypes.c_uint32),  # index in robot-file order
+        ("width", ctypes.c_uint32),
+        ("height", ctypes.c_uint32),
+        ("size", ctypes.c_uint32),
+        ("sequence", ctypes.c_int64),
+        ("captured_ns", ctypes.c_int64),
+        ("published_ns", ctypes.c_int64),
+    )
+
+    @staticmethod
+    def type_name() -> str:
+        return "cadenza.FrameHeader"
+
+
+class Order(IntEnum):
+    """What the supervisor may ask of the control loop."""
+
+    START = 0
+    """Torque on where the arm stands, ease in to the start pose, then follow the policy."""
+    HOLD = 1
+    CLEAR_FAULT = 2
+    STOP = 3
+    """Stop and hold, then leave the loop."""
+
+
+class OrderRecord(ctypes.Structure):
+    _fields_ = (("sequence", ctypes.c_int64), ("sent_ns", ctypes.c_int64), ("order", ctypes.c_uint32))
+
+    @staticmethod
+    def type_name() -> str:
+        return "cadenza.OrderRecord"

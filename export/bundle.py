@@ -1,0 +1,77 @@
+"""Bundles on disk: read with every hash checked, written so that a half-made one can never be mistaken for whole."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from spec.errors import SpecError
+from spec.files import sha256_of, write_atomically
+from spec.manifest import MANIFEST_FILE, Manifest
+from spec.robotfile import validated
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """A verified bundle."""
+
+    folder: Path
+    manifest: Manifest
+
+    @property
+    def encoder(self) -> Path:
+        return self.folder / self.manifest.encoder
+
+    @property
+    def decoder(self) -> Path:
+        return self.folder / self.manifest.decoder
+
+
+def read_bundle(folder: Path) -> Bundle:
+    """Open a bundle and verify every file in it.
+
+    Raises:
+        SpecError: no bundle there, a manifest that does not hold, or a file that is missing or altered.
+    """
+    path = folder / MANIFEST_FILE
+    try:
+        document = json.loads(path.read_bytes())
+    except OSError as error:
+        raise SpecError(str(path), error.strerror, "not a bundle; make one: cadenza export") from None
+    except (ValueError, RecursionError) as error:
+        raise SpecError(str(path), str(error), "not valid JSON") from None
+    manifest = validated(Manifest, document, str(path))
+    for name, expected in manifest.files.items():
+        try:
+            found = sha256_of(folder / name)
+        except OSError as error:
+            raise SpecError(str(folder / name), error.strerror, "file of the bundle cannot be read") from None
+        if found != expected:
+            raise SpecError(str(folder / name), found[:12], f"altered: the manifest says sha256 {expected[:12]}...")
+    return Bundle(folder, manifest)
+
+
+def write_bundle(folder: Path, manifest: Manifest, files: Mapping[str, bytes]) -> Bundle:
+    """Write a bundle beside its place and move it in whole; an older bundle there is replaced.
+
+    ``manifest.files`` must name exactly ``files``.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    staging = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+    try:
+        for name, content in files.items():
+            write_atomically(staging / name, content)
+        write_atomically(staging / MANIFEST_FILE, (manifest.model_dump_json(indent=2) + "\n").encode())
+        read_bundle(staging)
+        staging.chmod(0o755)
+        if folder.exists():
+            shutil.rmtree(folder)
+        staging.rename(folder)
+    except BaseException:
+        shutil.rmtree(staging, ignore_errors=True)
+        raise
+    return Bundle(folder, manifest)

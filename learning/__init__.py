@@ -1,0 +1,1 @@
+"""The sequence actor and how it is trained."""

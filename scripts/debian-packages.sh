@@ -1,0 +1,14 @@
+#!/bin/sh
+# Debian packages the virtual arm and the benchmarks need: software EGL for MuJoCo, cyclictest as the reference.
+set -eu
+missing=""
+for package in libegl1 libegl-mesa0 libgl1-mesa-dri rt-tests; do
+    dpkg -s "$package" >/dev/null 2>&1 || missing="$missing $package"
+done
+[ -n "$missing" ] || exit 0
+if [ "$(id -u)" -ne 0 ]; then
+    echo "These Debian packages are needed: sudo apt-get install$missing" >&2
+    exit 1
+fi
+apt-get update -qq
+DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $missing >/dev/null

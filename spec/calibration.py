@@ -1,0 +1,88 @@
+"""Calibration of one arm: where each encoder stands when its joint is at zero, measured once and kept by serial.
+
+    angle = ±(ticks − zero_ticks) · 2π / resolution        (minus where the joint is inverted)
+
+The sign comes from the robot file, the resolution from the servo's control table.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+from pydantic import Field
+
+from spec.errors import MisfitError, SpecError
+from spec.files import write_atomically
+from spec.robot import Arm, Section
+from spec.robotfile import validated
+
+
+class JointCalibration(Section):
+    """One joint, in encoder ticks of the servo it was measured on."""
+
+    id: int = Field(ge=0, le=252)
+    model: str
+    inverted: bool
+    zero_ticks: int
+    """Encoder position at joint angle zero."""
+    range_ticks: tuple[int, int]
+    """Lowest and highest position reached in the sweep."""
+
+
+class Calibration(Section):
+    """A calibration file."""
+
+    version: int = Field(default=1, ge=1, le=1)
+    serial: str
+    joints: dict[str, JointCalibration]
+
+    def digest(self) -> str:
+        """sha256 of the content; bundles and episodes name their calibration by it."""
+        return hashlib.sha256(json.dumps(self.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()
+
+
+def save_calibration(calibration: Calibration, path: Path) -> None:
+    """Write atomically, with the digest inside so that a hand-edited file is noticed."""
+    document = {**calibration.model_dump(mode="json"), "sha256": calibration.digest()}
+    write_atomically(path, (json.dumps(document, indent=2) + "\n").encode())
+
+
+def load_calibration(arm: Arm) -> Calibration:
+    """Read the calibration a robot file names for ``arm`` and check that it belongs to it.
+
+    Raises:
+        SpecError: missing, unreadable or altered file.
+        MisfitError: made for another arm, servo or direction.
+    """
+    path = arm.calibration
+    try:
+        document = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise SpecError(
+            str(path), arm.serial, "no calibration of this arm; make one: cadenza calibrate joints"
+        ) from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise SpecError(str(path), str(error), "cannot read the calibration") from None
+    digest = document.pop("sha256", None) if isinstance(document, dict) else None
+    calibration = validated(Calibration, document, str(path))
+    if digest != calibration.digest():
+        raise SpecError(f"{path}: sha256", digest, "does not match the content; calibrate again")
+    _check_fit(calibration, arm, path)
+    return calibration
+
+
+def _check_fit(calibration: Calibration, arm: Arm, path: Path) -> None:
+    if calibration.serial != arm.serial:
+        raise MisfitError(f"{path}: made for arm {calibration.serial!r}, robot file says {arm.serial!r}")
+    if tuple(calibration.joints) != arm.names:
+        raise MisfitError(f"{path}: joints {list(calibration.joints)}, robot file says {list(arm.names)}")
+    for name, joint in arm.joints.items():
+        measured = calibration.joints[name]
+        for field in ("id", "model", "inverted"):
+            if getattr(measured, field) != getattr(joint, field):
+                raise MisfitError(
+                    f"{path}: {name}.{field}: calibrated with {getattr(measured, field)!r}, "
+                    f"robot file says {getattr(joint, field)!r}; calibrate again"
+                )

@@ -1,0 +1,228 @@
+"""The robot file: what the arm is, where it is plugged in, and what it may do.
+
+All lengths in metres, angles in radians, times in the unit the field's name ends with. Paths inside a robot file
+are relative to the file itself. Read one with :func:`spec.robotfile.load_robot`.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Self
+
+import numpy as np
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
+
+from spec.arrays import Float, frozen
+
+MAX_JOINTS = 16
+"""Upper bound on joints of one arm; sizes the fixed records in shared memory."""
+
+
+class Section(BaseModel):
+    """A part of the robot file: unknown fields are refused, values never change after loading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def _ordered(bounds: tuple[float, float]) -> tuple[float, float]:
+    if not bounds[0] < bounds[1]:
+        raise ValueError("the first number must be below the second")
+    return bounds
+
+
+Range = Annotated[tuple[float, float], AfterValidator(_ordered)]
+
+
+class ChunkMode(StrEnum):
+    """How overlapping action chunks become one target (see controller.schedule)."""
+
+    FIRST = "first"
+    OPEN_LOOP = "open_loop"
+    ENSEMBLE = "ensemble"
+    LATEST = "latest"
+
+
+class Realtime(StrEnum):
+    """What to do about real-time privileges: demand them, take what can be had, or ask for none."""
+
+    ENFORCE = "enforce"
+    TRY = "try"
+    OFF = "off"
+
+
+class Joint(Section):
+    """One servo and the joint it moves."""
+
+    id: int = Field(ge=0, le=252)
+    """Dynamixel id."""
+    model: str
+    """Model name as in the control tables, e.g. ``XL330-M288``."""
+    inverted: bool = False
+    """True where growing encoder ticks mean a falling joint angle."""
+    position: Range
+    """Permitted joint angle [rad]."""
+    velocity: PositiveFloat
+    """Largest commanded speed [rad/s]."""
+    acceleration: PositiveFloat
+    """Largest commanded acceleration [rad/s²]."""
+    jerk: PositiveFloat
+    """Largest commanded jerk [rad/s³]."""
+    current: PositiveFloat | None = None
+    """Current limit programmed into the servo [A]; None leaves the servo's own."""
+    home: float = 0.0
+    """Start pose [rad]."""
+
+    @model_validator(mode="after")
+    def _home_is_reachable(self) -> Self:
+        if not self.position[0] <= self.home <= self.position[1]:
+            raise ValueError(f"home {self.home} lies outside position {list(self.position)}")
+        return self
+
+
+class Arm(Section):
+    """One Dynamixel bus with one arm on it."""
+
+    serial: str = Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")
+    """Names this very arm; calibration belongs to it."""
+    port: str
+    """Device path, best one that is stable over reboots (/dev/serial/by-id/...)."""
+    baud: PositiveInt = 1_000_000
+    return_delay_us: int = Field(default=0, ge=0, le=508, multiple_of=2)
+    """Servo answer delay [µs], programmed at start (factory 500, which costs more than the answer itself)."""
+    bus_watchdog_ms: int | None = Field(default=100, ge=20, le=2540, multiple_of=20)
+    """Servos stop by themselves when the bus is silent this long [ms]."""
+    calibration: Path
+    """Calibration file of this arm."""
+    joints: dict[str, Joint] = Field(min_length=1, max_length=MAX_JOINTS)
+    """By name, in bus and action order."""
+
+    @model_validator(mode="after")
+    def _ids_are_unique(self) -> Self:
+        seen: dict[int, str] = {}
+        for name, joint in self.joints.items():
+            if joint.id in seen:
+                raise ValueError(f"joints {seen[joint.id]} and {name} share id {joint.id}")
+            seen[joint.id] = name
+        return self
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(self.joints)
+
+    def each(self, field: str) -> Float:
+        """One numeric field of every joint, in joint order; read-only. Ranges give shape (joints, 2)."""
+        return frozen([getattr(joint, field) for joint in self.joints.values()])
+
+
+class Camera(Section):
+    """One camera, opened by OpenCV."""
+
+    source: str
+    """Stable device path (/dev/v4l/by-id/...) or URL."""
+    width: PositiveInt = 640
+    height: PositiveInt = 480
+    fps: PositiveFloat = 30.0
+    stale_after_ms: PositiveFloat = 250.0
+    """A frame older than this no longer counts as sight; the policy is not asked with it."""
+    jpeg_quality: int = Field(default=90, ge=1, le=100)
+    """Quality at which frames are logged. The policy sees the same bytes."""
+
+
+class Control(Section):
+    """The tick and what it does with chunks."""
+
+    rate_hz: PositiveFloat = 200.0
+    mode: ChunkMode = ChunkMode.ENSEMBLE
+    ensemble_m: float = Field(default=0.01, ge=0.0)
+    """Temporal ensembling weight exp(-m·i), i = 0 for the oldest chunk (Zhao et al. 2023, ACT, section IV-B)."""
+    open_loop_steps: PositiveInt = 4
+    """Actions taken from one chunk in mode open_loop."""
+    tail_ms: PositiveFloat = 300.0
+    """How long the tail of the last chunk is followed when no newer one comes; then stop and hold."""
+    stale_ticks: PositiveInt = 10
+    """Ticks in a row without a fresh reading of some joint before the arm is stopped and held."""
+    fault_ticks: PositiveInt = 100
+    """Ticks in a row without a fresh reading of some joint before a fault is latched."""
+    priority: int = Field(default=80, ge=1, le=99)
+    """SCHED_FIFO priority of the control process."""
+    cpu: int | None = Field(default=None, ge=0)
+    """Core the control process is pinned to; None picks the last one."""
+    realtime: Realtime = Realtime.TRY
+
+    @property
+    def period_ns(self) -> int:
+        return round(1e9 / self.rate_hz)
+
+
+class Workspace(Section):
+    """Box that the tool stays inside, in the arm's base frame [m]."""
+
+    x: Range
+    y: Range
+    z: Range
+
+    def bounds(self) -> Float:
+        """Shape (3, 2), read-only."""
+        return frozen([self.x, self.y, self.z])
+
+
+class Virtual(Section):
+    """The virtual arm that stands in for hardware. Its ports and camera addresses replace those of the file."""
+
+    attach: Path | None = None
+    """Ready file of a running ``cadenza sim``; None starts one of its own."""
+    task: str = "push"
+    """What stands on the table."""
+    seed: int = 0
+    wire_time: bool = True
+    """Packets take as long as they would at the set baud."""
+
+
+class Robot(Section):
+    """A whole robot file."""
+
+    version: int = Field(default=1, ge=1, le=1)
+    name: str
+    follower: Arm
+    leader: Arm | None = None
+    cameras: dict[str, Camera] = Field(default_factory=dict)
+    control: Control = Control()
+    model: Path | None = None
+    """MJCF of the follower; joint names as above, the tool a site named ``tool``. Needed for ``workspace``."""
+    workspace: Workspace | None = None
+    virtual: Virtual | None = None
+
+    @model_validator(mode="after")
+    def _workspace_needs_model(self) -> Self:
+        if self.workspace is not None and self.model is None:
+            raise ValueError("workspace needs model: the arm's MJCF file")
+        return self
+
+    def limits(self) -> Limits:
+        return Limits.of(self.follower)
+
+
+class Limits:
+    """Per-joint limits as arrays for the hot path, shape (joints,), read-only. See :class:`Joint` for units."""
+
+    __slots__ = ("acceleration", "home", "jerk", "lower", "upper", "velocity")
+
+    def __init__(
+        self, lower: Float, upper: Float, velocity: Float, acceleration: Float, jerk: Float, home: Float
+    ) -> None:
+        self.lower, self.upper = frozen(lower), frozen(upper)
+        self.velocity, self.acceleration, self.jerk = frozen(velocity), frozen(acceleration), frozen(jerk)
+        self.home = frozen(home)
+
+    @classmethod
+    def of(cls, arm: Arm) -> Limits:
+        position = arm.each("position")
+        return cls(
+            np.ascontiguousarray(position[:, 0]),
+            np.ascontiguousarray(position[:, 1]),
+            arm.each("velocity"),
+            arm.each("acceleration"),
+            arm.each("jerk"),
+            arm.each("home"),
+        )
