@@ -22,7 +22,7 @@ MAX_JOINTS = 16
 class Section(BaseModel):
     """A part of the robot file: unknown fields are refused, values never change after loading."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 def _ordered(bounds: tuple[float, float]) -> tuple[float, float]:
@@ -132,7 +132,7 @@ class Camera(Section):
 class Control(Section):
     """The tick and what it does with chunks."""
 
-    rate_hz: PositiveFloat = 200.0
+    rate_hz: float = Field(default=200.0, ge=1.0, le=2000.0)
     mode: ChunkMode = ChunkMode.ENSEMBLE
     ensemble_m: float = Field(default=0.01, ge=0.0)
     """Temporal ensembling weight exp(-m·i), i = 0 for the oldest chunk (Zhao et al. 2023, ACT, section IV-B)."""

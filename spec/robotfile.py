@@ -130,4 +130,4 @@ def _absolute_paths(robot: Robot, folder: Path) -> dict[str, Any]:
 
 
 def _anchor(path: Path, folder: Path) -> Path:
-    return path if path.is_absolute() else folder / path
+    return path if path.is_absolute() else (folder / path).resolve()

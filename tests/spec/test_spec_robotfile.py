@@ -1,0 +1,89 @@
+"""The robot file: every mistake is one line that names the field, the value, the reason and the choices."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from spec.errors import SpecError
+from spec.robotfile import load_robot, robot_hash
+
+ROBOTS = Path(__file__).parents[2] / "robots"
+VIRTUAL = ROBOTS / "virtual.yaml"
+
+
+@pytest.mark.parametrize("path", sorted(ROBOTS.glob("*.yaml")), ids=lambda path: path.name)
+def test_every_shipped_robot_file_loads(path: Path) -> None:
+    robot = load_robot(path)
+    assert robot.limits().lower.shape == (len(robot.follower.joints),)
+
+
+def test_paths_are_relative_to_the_file() -> None:
+    robot = load_robot(VIRTUAL)
+    assert robot.follower.calibration.is_absolute()
+    assert robot.follower.calibration.parent == ROBOTS / "calibration"
+    assert robot.model is not None
+    assert robot.model.resolve().is_file()
+
+
+def test_override_changes_one_field_only() -> None:
+    plain, changed = load_robot(VIRTUAL), load_robot(VIRTUAL, {"cameras.top.fps": "60"})
+    assert changed.cameras["top"].fps == 60
+    assert changed.cameras["front"] == plain.cameras["front"]
+    assert robot_hash(plain) != robot_hash(changed)
+
+
+@pytest.mark.parametrize(
+    ("field", "text", "says"),
+    [
+        ("cameras.top.fp", "60", "cameras.top.fp: 60: no such field (valid: fps, height"),
+        (
+            "follower.joints.gripper.id",
+            "300",
+            "follower.joints.gripper.id: 300: input should be less than or equal to 252",
+        ),
+        ("follower.joints.gripper.id", "5", "joints wrist_roll and gripper share id 5"),
+        ("follower.joints.gripper.position", "[1, -1]", "position: [1, -1]: the first number must be below the second"),
+        ("follower.joints.gripper.home", "3.0", "home 3.0 lies outside position"),
+        ("follower.bus_watchdog_ms", "50", "bus_watchdog_ms: 50: input should be a multiple of 20"),
+        ("control.mode", "fastest", "'fastest': input should be 'first', 'open_loop', 'ensemble' or 'latest'"),
+        ("control.rate_hz", "-1", "control.rate_hz: -1"),
+        ("control.rate_hz", ".nan", "control.rate_hz: nan"),
+        ("control.rate_hz", ".inf", "control.rate_hz: inf"),
+        ("follower.joints.gripper.velocity", ".inf", "follower.joints.gripper.velocity: inf"),
+        ("follower.serial", "../../etc", "follower.serial"),
+        ("name.deeper", "1", "--robot.name.deeper: 'name': holds a value, not fields"),
+        ("control", "{rate_hz: [", "--robot.control: '{rate_hz: [': not a valid YAML value"),
+    ],
+)
+def test_a_bad_value_is_one_line(field: str, text: str, says: str) -> None:
+    with pytest.raises(SpecError) as refused:
+        load_robot(VIRTUAL, {field: text})
+    message = str(refused.value)
+    assert says in message
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"- a\n- b\n", b"\xff\xfe\x00", b"a: [1, 2", b"a: &x [*x, *x]\n", b"12", b"a: !!python/object:os.system x"],
+)
+def test_a_file_that_is_no_robot_file_is_refused(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "robot.yaml"
+    path.write_bytes(content)
+    with pytest.raises(SpecError, match=r"robot\.yaml"):
+        load_robot(path)
+
+
+def test_a_missing_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match="cannot read the robot file"):
+        load_robot(tmp_path / "none.yaml")
+
+
+def test_a_missing_field_is_named(tmp_path: Path) -> None:
+    document = yaml.safe_load(VIRTUAL.read_text())
+    del document["follower"]["port"]
+    path = tmp_path / "robot.yaml"
+    path.write_text(yaml.safe_dump(document))
+    with pytest.raises(SpecError, match=r"follower\.port: None: field required"):
+        load_robot(path)
