@@ -1,0 +1,136 @@
+"""The picture of a run: how punctual the loop was, what the joints did, what the camera saw."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure, SubFigure
+
+from spec.arrays import Bytes, Float
+
+_INK, _FAINT = "#1d2733", "#8a94a0"
+_HUES = ("#0b6e99", "#d9730d", "#0f7b6c", "#ad1a72", "#6940a5", "#b8860b")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class JointTrace:
+    """One episode's joints over time."""
+
+    names: tuple[str, ...]
+    time: Float
+    """[s] since the episode began, shape (ticks,)."""
+    asked: Float
+    """[rad], shape (ticks, joints)."""
+    measured: Float
+    """[rad], shape (ticks, joints)."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FilmStrip:
+    """Frames of one camera, RGB (height, width, 3), with their times [s] since the episode began."""
+
+    camera: str
+    times: tuple[float, ...]
+    images: Sequence[Bytes]
+
+
+def draw_run(
+    title: str,
+    lateness_us: Float,
+    phases_us: Mapping[str, Float],
+    period_us: float,
+    trace: JointTrace,
+    strip: FilmStrip,
+) -> Figure:
+    """Timing, joints and camera of a run on one page.
+
+    Args:
+        title: headline.
+        lateness_us: wake-up lateness of every tick [µs].
+        phases_us: time each phase of every tick took [µs], by phase name.
+        period_us: control period [µs].
+        trace: joints of one episode.
+        strip: frames of the same episode.
+    """
+    with mpl.rc_context({"font.size": 9, "axes.edgecolor": _FAINT, "text.color": _INK, "axes.labelcolor": _INK}):
+        figure = Figure(figsize=(13, 9.5), layout="constrained")
+        figure.suptitle(title, fontsize=13, fontweight="bold")
+        timing, joints, camera = figure.subfigures(3, 1, squeeze=False, height_ratios=[1.0, 1.55, 0.8])[:, 0]
+        left, right = timing.subplots(1, 2)
+        _lateness(left, lateness_us)
+        _phases(right, phases_us, period_us)
+        _joints(joints, trace)
+        _film(camera, strip)
+    return figure
+
+
+def save(figure: Figure, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=110)
+
+
+def _lateness(axes: Axes, lateness_us: Float) -> None:
+    lateness = np.maximum(lateness_us, 1.0)
+    edges = np.geomspace(1.0, max(2.0, lateness.max()) * 1.2, 70)
+    axes.hist(lateness, bins=list(edges), color=_HUES[0], alpha=0.85)
+    axes.set(xscale="log", yscale="log", xlabel="wake-up lateness [µs]", ylabel="ticks")
+    for share, style in ((50, "-"), (99, "--"), (99.9, ":")):
+        value = float(np.percentile(lateness, share))
+        axes.axvline(value, color=_INK, linestyle=style, linewidth=1, label=f"p{share:g}  {value:,.0f} µs")
+    axes.axvline(lateness.max(), color=_HUES[1], linewidth=1, label=f"max  {lateness.max():,.0f} µs")
+    axes.legend(frameon=False, fontsize=8)
+    axes.set_title(f"Punctuality of {lateness.size:,} ticks", loc="left")
+    _clean(axes)
+
+
+def _phases(axes: Axes, phases_us: Mapping[str, Float], period_us: float) -> None:
+    names = list(phases_us)
+    rows = np.arange(len(names))[::-1]
+    p50, p99 = (np.array([np.percentile(phases_us[name], share) for name in names]) for share in (50, 99))
+    axes.barh(rows, p99, color=_HUES[0], alpha=0.3, label="p99")
+    axes.barh(rows, p50, color=_HUES[0], label="median")
+    for row, middle, high in zip(rows, p50, p99, strict=True):
+        axes.text(high + period_us * 0.01, row, f"{middle:,.0f} / {high:,.0f} µs", va="center", fontsize=8)
+    axes.axvline(period_us, color=_HUES[1], linewidth=1, label=f"period  {period_us:,.0f} µs")
+    axes.set(yticks=rows, yticklabels=names, xlabel="time [µs]", xlim=(0, period_us * 1.05))
+    axes.legend(frameon=False, fontsize=8, loc="upper right", bbox_to_anchor=(0.94, 1.0))
+    axes.set_title("Where the time of a tick goes", loc="left")
+    _clean(axes)
+
+
+def _joints(figure: SubFigure, trace: JointTrace) -> None:
+    columns = 3
+    panels = figure.subplots(-(-len(trace.names) // columns), columns, sharex=True, squeeze=False).ravel()
+    for index, (axes, name) in enumerate(zip(panels, trace.names, strict=False)):
+        axes.plot(trace.time, trace.asked[:, index], color=_FAINT, linewidth=2.2, label="asked by the policy")
+        axes.plot(
+            trace.time, trace.measured[:, index], color=_HUES[index % len(_HUES)], linewidth=1.1, label="measured"
+        )
+        axes.set_title(name.replace("_", " "), loc="left", fontsize=9)
+        _clean(axes)
+    panels[0].legend(frameon=False, fontsize=8)
+    for axes in panels[::columns]:
+        axes.set_ylabel("[rad]")
+    for axes in panels[-columns:]:
+        axes.set_xlabel("time [s]")
+    for axes in panels[len(trace.names) :]:
+        axes.set_axis_off()
+
+
+def _film(figure: SubFigure, strip: FilmStrip) -> None:
+    panels = figure.subplots(1, max(1, len(strip.images)), squeeze=False).ravel()
+    for axes in panels:
+        axes.set_axis_off()
+    for axes, image, time in zip(panels, strip.images, strip.times, strict=False):
+        axes.imshow(image)
+        axes.set_title(f"{strip.camera}  {time:.1f} s", loc="left", fontsize=8)
+
+
+def _clean(axes: Axes) -> None:
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(visible=True, alpha=0.15)
