@@ -1,0 +1,175 @@
+"""The sequence actor: a history of frames in, a chunk of actions out, each a tanh-Gaussian."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from learning.config import ActorConfig, DecoderKind
+from learning.gaussian import TanhGaussian
+from learning.normalization import Normalization
+from learning.transformer import MASKED, DecoderLayer, EncoderLayer, KeyValue, causal_bias
+from learning.vision import FrameEncoder
+
+
+class Memory(NamedTuple):
+    """The history as the decoder sees it: cross-attention keys and values of every layer, computed once."""
+
+    layers: tuple[KeyValue, ...]
+    bias: Tensor
+    """Hides padded frames; shape (batch, 1, 1, H)."""
+
+
+class Sampled(NamedTuple):
+    """A chunk as it was drawn. Shapes (batch, C, A) but for ``log_prob``."""
+
+    actions: Tensor
+    """Normalised, in [−1, 1]."""
+    pre_tanh: Tensor
+    distribution: TanhGaussian
+
+    @property
+    def log_prob(self) -> Tensor:
+        """Joint log-probability of the chunk, the sum over its steps: shape (batch,). Normalised action units."""
+        return self.distribution.log_prob(self.pre_tanh).sum(-1)
+
+
+class SequenceActor(nn.Module):
+    """See :class:`learning.config.ActorConfig` for the sizes. Raw units in, action units out.
+
+    Training and inference share one decoder: :meth:`distribution` runs all steps under a causal mask, given the
+    actions (teacher forcing), :meth:`decode` one step after the other with kept keys and values.
+    """
+
+    def __init__(self, config: ActorConfig) -> None:
+        super().__init__()
+        self.config = config
+        dim = config.act_dim_model
+        self.normalization = Normalization(config)
+        self.frame = FrameEncoder(config)
+        self.history_position = nn.Parameter(torch.randn(config.obs_history_length, dim) * 0.02)
+        self.encoder = nn.ModuleList(EncoderLayer(config) for _ in range(config.act_n_encoder_layers))
+        self.encoder_norm = nn.LayerNorm(dim) if config.act_pre_norm else nn.Identity()
+        self.decoder = nn.ModuleList(DecoderLayer(config) for _ in range(config.act_n_decoder_layers))
+        self.decoder_norm = nn.LayerNorm(dim) if config.act_pre_norm else nn.Identity()
+        self.action_position = nn.Parameter(torch.randn(config.act_chunk_size, dim) * 0.02)
+        if config.decoder is DecoderKind.AUTOREGRESSIVE:
+            self.start = nn.Parameter(torch.randn(dim) * 0.02)
+            self.action_embedding = nn.Linear(config.action_dim, dim)
+        self.mean_head = nn.Linear(dim, config.action_dim)
+        self.log_std_head = nn.Linear(dim, config.action_dim)
+        nn.init.constant_(self.log_std_head.bias, -2.0)
+
+    def encode(self, state: Tensor, images: Mapping[str, Tensor]) -> Tensor:
+        """One feature per frame.
+
+        Args:
+            state: [rad, rad/s], shape (N, S).
+            images: by camera, uint8 RGB, shape (N, height, width, 3).
+
+        Returns:
+            Features, shape (N, D).
+        """
+        normalised = {name: self.normalization.image(image) for name, image in images.items()}
+        feature: Tensor = self.frame(self.normalization.state(state), normalised)
+        return feature
+
+    def encode_history(self, state: Tensor, images: Mapping[str, Tensor]) -> Tensor:
+        """:meth:`encode` for a batch of histories, shapes (batch, H, ...) → (batch, H, D)."""
+        flat = self.encode(state.flatten(0, 1), {name: image.flatten(0, 1) for name, image in images.items()})
+        return flat.reshape(*state.shape[:2], -1)
+
+    def remember(self, features: Tensor, mask: Tensor) -> Memory:
+        """Features (batch, H, D), oldest first, and mask (batch, H), True where a frame is real → memory."""
+        # Padded frames are cut off here, whatever they hold: no value and no gradient of theirs passes.
+        x = torch.where(mask[..., None], features, 0.0) + self.history_position
+        bias = torch.where(mask[:, None, None, :], 0.0, MASKED).to(x.dtype)
+        for layer in self.encoder:
+            x = layer(x, bias)
+        x = self.encoder_norm(x)
+        return Memory(tuple(layer.cross.remember(x) for layer in self._decoder_layers()), bias)
+
+    def distribution(self, memory: Memory, actions: Tensor) -> TanhGaussian:
+        """Distribution of every step given the actions before it (teacher forcing).
+
+        Args:
+            memory: of the history.
+            actions: normalised actions, shape (batch, C, A). Step k never sees actions k and later; ``parallel``
+                sees none.
+        """
+        hidden, _ = self._run(memory, self._tokens(actions[:, :-1], 0, memory), None)
+        return self._heads(hidden)
+
+    def decode(self, memory: Memory, noise: Tensor | None = None) -> Sampled:
+        """Decode a chunk, feeding each action back: step k sees tanh of what was drawn before it.
+
+        Args:
+            noise: standard normal, shape (batch, C, A); None gives the deterministic chunk.
+        """
+        if self.config.decoder is DecoderKind.PARALLEL:
+            hidden, _ = self._run(memory, self._tokens(None, 0, memory), None)
+            distribution = self._heads(hidden)
+            pre_tanh = distribution.mu if noise is None else distribution.pre_tanh(noise)
+            return Sampled(torch.tanh(pre_tanh), pre_tanh, distribution)
+        drawn: list[Tensor] = []
+        steps: list[TanhGaussian] = []
+        past: list[KeyValue] | None = None
+        previous: Tensor | None = None
+        for step in range(self.config.act_chunk_size):
+            hidden, past = self._run(memory, self._tokens(previous, step, memory), past)
+            steps.append(self._heads(hidden))
+            pre_tanh = steps[-1].mu if noise is None else steps[-1].pre_tanh(noise[:, step : step + 1])
+            drawn.append(pre_tanh)
+            previous = torch.tanh(pre_tanh)
+        distribution = TanhGaussian(torch.cat([s.mu for s in steps], 1), torch.cat([s.log_std for s in steps], 1))
+        pre_tanh = torch.cat(drawn, 1)
+        return Sampled(torch.tanh(pre_tanh), pre_tanh, distribution)
+
+    def forward(
+        self,
+        state: Tensor,
+        images: Mapping[str, Tensor],
+        mask: Tensor,
+        noise: Tensor | None = None,
+        *,
+        return_sequence: bool = True,
+    ) -> Tensor:
+        """Observation history → actions in action units: (batch, C, A), or the first, (batch, A).
+
+        Shapes: state (batch, H, S), images (batch, H, height, width, 3), mask (batch, H). Deterministic without noise.
+        """
+        memory = self.remember(self.encode_history(state, images), mask)
+        actions = self.normalization.to_action_units(self.decode(memory, noise).actions)
+        return actions if return_sequence else actions[:, 0]
+
+    def _tokens(self, actions: Tensor | None, first: int, memory: Memory) -> Tensor:
+        """Input tokens of the steps from ``first`` on, given the actions before each; shape (batch, n, D)."""
+        if self.config.decoder is DecoderKind.PARALLEL:
+            return self.action_position.expand(memory.bias.shape[0], -1, -1)
+        start = self.start.expand(memory.bias.shape[0], 1, -1)
+        if actions is None:
+            tokens = start
+        else:
+            embedded = self.action_embedding(actions)
+            tokens = torch.cat([start, embedded], 1) if first == 0 else embedded
+        return tokens + self.action_position[first : first + tokens.shape[1]]
+
+    def _run(self, memory: Memory, x: Tensor, past: list[KeyValue] | None) -> tuple[Tensor, list[KeyValue]]:
+        bias = None
+        if self.config.decoder is DecoderKind.AUTOREGRESSIVE:
+            bias = causal_bias(x.shape[1], 0 if past is None else past[0].key.shape[2], x)
+        kept = []
+        for number, (layer, seen) in enumerate(zip(self._decoder_layers(), memory.layers, strict=True)):
+            x, now = layer(x, None if past is None else past[number], bias, seen, memory.bias)
+            kept.append(now)
+        return self.decoder_norm(x), kept
+
+    def _decoder_layers(self) -> list[DecoderLayer]:
+        return [layer for layer in self.decoder if isinstance(layer, DecoderLayer)]
+
+    def _heads(self, hidden: Tensor) -> TanhGaussian:
+        log_std = self.log_std_head(hidden).clamp(self.config.log_std_min, self.config.log_std_max)
+        return TanhGaussian(self.mean_head(hidden), log_std)
