@@ -58,6 +58,12 @@ class Flag(IntFlag):
     WRITE_FAILED = 1024
     NEW_CHUNK = 2048
     """A chunk was taken over in this tick."""
+    CHUNK_REFUSED = 4096
+    """A chunk came that cannot be used (wrong shape, non-finite, stale, from the future) and was dropped."""
+    ENGAGED = 8192
+    """The servos were made to hold where they stand just before this tick."""
+    ENGAGE_FAILED = 16384
+    """The servos refused to."""
 
 
 class TickRecord(ctypes.Structure):
@@ -148,6 +154,8 @@ class Order(IntEnum):
     CLEAR_FAULT = 2
     STOP = 3
     """Stop and hold, then leave the loop."""
+    HOME = 4
+    """As START, but hold at the start pose until START."""
 
 
 class OrderRecord(ctypes.Structure):
