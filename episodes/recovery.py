@@ -1,0 +1,118 @@
+"""Making whole episodes of files whose writer was killed."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from mcap.records import Attachment, Channel, Message, Metadata, Schema
+from mcap.writer import CompressionType, Writer
+
+from episodes.outcome import Outcome, Termination
+from episodes.scan import Scan, open_episode
+from episodes.writer import CHUNK_BYTES, PART, sync_folder
+from spec.errors import CadenzaError
+
+UNREADABLE = ".unreadable"
+
+
+@dataclass(frozen=True, slots=True)
+class Recovered:
+    """What became of one unfinished file."""
+
+    part: Path
+    episode: Path | None
+    """The recovered episode; None where nothing could be saved (the file is then kept as ``*.unreadable``)."""
+    messages: int
+    damage: str
+    """Where reading stopped."""
+
+
+def recover_folder(folder: Path) -> list[Recovered]:
+    """Recover every unfinished episode in ``folder`` that nobody is writing."""
+    if not folder.is_dir():
+        return []
+    found = [recover(part) for part in sorted(folder.glob(f"*.mcap{PART}")) if not being_written(part)]
+    return [item for item in found if item is not None]
+
+
+def being_written(part: Path) -> bool:
+    """True while the writer of ``part`` lives: it holds a lock that the kernel drops with the process."""
+    try:
+        with part.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def recover(part: Path) -> Recovered | None:
+    """Rewrite ``*.mcap.part`` as a whole ``*.mcap`` with every chunk that reached the file, then remove the part.
+
+    Interrupted recovery starts over: the part is removed last. Returns None when another process was faster.
+
+    Raises:
+        CadenzaError: the file has a living writer, or its final name is taken.
+        OSError: disk full or not writable; the part is untouched.
+    """
+    if being_written(part):
+        raise CadenzaError(f"{part}: is being written; nothing to recover")
+    whole = part.with_name(part.name.removesuffix(PART))
+    if whole.exists():
+        raise CadenzaError(f"{whole}: exists already; move it away to recover {part.name}")
+    try:
+        stream = open_episode(part)
+    except CadenzaError as error:
+        if not part.exists():
+            return None
+        part.rename(part.with_name(part.name + UNREADABLE))
+        return Recovered(part, None, 0, str(error))
+    scan = Scan(stream)
+    staging = whole.with_name(f".{whole.name}.recovering")
+    messages = _rewrite(scan, staging)
+    staging.rename(whole)
+    sync_folder(whole.parent)
+    part.unlink(missing_ok=True)
+    return Recovered(part, whole, messages, scan.damage)
+
+
+def _rewrite(scan: Scan, target: Path) -> int:
+    messages = 0
+    closed = False
+    with target.open("wb") as file:
+        writer = Writer(file, chunk_size=CHUNK_BYTES, compression=CompressionType.NONE)
+        writer.start(profile="cadenza", library="cadenza")
+        schemas: dict[int, int] = {0: 0}
+        channels: dict[int, int] = {}
+        for record in scan:
+            match record:
+                case Schema() if record.id not in schemas:
+                    schemas[record.id] = writer.register_schema(record.name, record.encoding, record.data)
+                case Channel() if record.id not in channels:
+                    channels[record.id] = writer.register_channel(
+                        record.topic, record.message_encoding, schemas[record.schema_id], record.metadata
+                    )
+                case Message():
+                    messages += 1
+                    writer.add_message(
+                        channels[record.channel_id], record.log_time, record.data, record.publish_time, record.sequence
+                    )
+                case Attachment():
+                    writer.add_attachment(
+                        record.create_time, record.log_time, record.name, record.media_type, record.data
+                    )
+                case Metadata():
+                    closed = closed or record.name == "outcome"
+                    writer.add_metadata(record.name, record.metadata)
+                case _:
+                    pass
+        if not closed:  # else it was killed between its last record and its rename
+            writer.add_metadata("outcome", {"outcome": Outcome.ABORTED, "termination": Termination.RECOVERED})
+        writer.finish()
+        file.flush()
+        os.fsync(file.fileno())
+    return messages

@@ -1,0 +1,1 @@
+"""Protobuf schema of the log. ``*_pb2`` files are generated; see ``generate``."""
