@@ -1,0 +1,173 @@
+"""Scripted expert of the push task: it knows where the cube is, and plans joint targets on the arm's MJCF.
+
+It keeps no state between calls: what it does follows from the arm's last command, the arm's measured pose and the
+cube's pose alone. So a policy that sees those can imitate it, and it recovers from any disturbance on its own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import mujoco
+import numpy as np
+
+from spec.arrays import Float
+from spec.robot import Robot
+
+_TRANSIT_SPEED = 0.16
+"""Tool speed away from the cube [m/s]."""
+_PUSH_SPEED = 0.07
+_SAFE_HEIGHT = 0.075
+"""Tool height at which it passes over the cube (4 cm) [m]."""
+_PUSH_HEIGHT = 0.016
+_STAND_OFF = 0.052
+"""Tool behind the cube's centre before the push: half the cube's diagonal, half the jaws, and room to descend [m]."""
+_CONTACT = 0.030
+"""Tool behind the cube's centre while pushing: half the cube and half the jaws' thickness [m]."""
+_GRIPPER = -0.38
+"""Jaws this far open [rad]: two tips about 3 cm apart keep the cube's face square."""
+_TIP_OFFSET = 0.0075
+"""The open finger moves the middle of both tips this far to its side of the tool site [m]."""
+_LEASH = 0.03
+"""The command never runs further ahead of the measured tool than this [m]."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Pose:
+    tool: Float
+    """[m], shape (3,)."""
+    heading: Float
+    """Unit vector of the push in the plane of the table, shape (2,)."""
+
+
+class PushExpert:
+    """Plans pushes.
+
+    Args:
+        robot: its ``model`` is the follower's MJCF.
+        goal: where the cube's centre shall go [m], shape (2,).
+        step_s: time between targets [s].
+    """
+
+    def __init__(self, robot: Robot, goal: Float, step_s: float) -> None:
+        if robot.model is None:
+            raise ValueError("the expert needs the robot's MJCF")
+        self._model = mujoco.MjModel.from_xml_path(str(robot.model))
+        self._data = mujoco.MjData(self._model)
+        self._site = self._model.site("tool").id
+        names = robot.follower.names
+        self._qpos = np.array([self._model.joint(name).qposadr[0] for name in names])
+        self._dofs = np.array([self._model.joint(name).dofadr[0] for name in names])
+        self._gripper = names.index("gripper")
+        limits = robot.limits()
+        self._lower, self._upper = limits.lower, limits.upper
+        self._goal, self._step_s = np.array(goal, dtype=np.float64), step_s
+
+    def plan(self, commanded: Float, measured: Float, cube: Float, steps: int) -> Float:
+        """Joint targets for the coming steps.
+
+        Args:
+            commanded: joint target in force [rad], shape (joints,).
+            measured: joint angles [rad], shape (joints,).
+            cube: centre of the cube [m], shape (2,) or more.
+            steps: how many.
+
+        Returns:
+            Joint targets [rad], shape (steps, joints); row k is reached at the end of step k.
+        """
+        joints = commanded.copy()
+        tool = self._middle(measured) + _clipped(self._middle(commanded) - self._middle(measured), _LEASH)
+        where = np.array(cube[:2], dtype=np.float64)
+        targets = np.empty((steps, len(commanded)))
+        for step in range(steps):
+            wanted = self._next(tool, where)
+            tool = wanted.tool
+            where = self._pushed(where, wanted)
+            joints = self.solve(wanted.tool, wanted.heading, joints)
+            targets[step] = joints
+        return targets
+
+    def solve(self, tool: Float, heading: Float, start: Float) -> Float:
+        """Inverse kinematics: joints that bring the middle of the tips to ``tool`` with the jaws square to ``heading``.
+
+        Damped least squares on the tool site's position and, weakly, its orientation: pointing down, leaning outward
+        as it must to reach far.
+        """
+        joints = start.copy()
+        joints[self._gripper] = np.clip(_GRIPPER, joints[self._gripper] - 0.25, joints[self._gripper] + 0.25)
+        frame = _frame(tool, heading)
+        site = tool - _TIP_OFFSET * frame[:, 1]
+        for _ in range(12):
+            self._forward(joints)
+            position = site - self._data.site_xpos[self._site]
+            rotation = self._data.site_xmat[self._site].reshape(3, 3)
+            turn = 0.5 * sum(np.cross(rotation[:, axis], frame[:, axis]) for axis in range(3))
+            error = np.concatenate([position, 0.03 * turn])
+            linear, angular = np.zeros((3, self._model.nv)), np.zeros((3, self._model.nv))
+            mujoco.mj_jacSite(self._model, self._data, linear, angular, self._site)
+            jacobian = np.concatenate([linear, 0.03 * angular])[:, self._dofs]
+            jacobian[:, self._gripper] = 0.0
+            change = jacobian.T @ np.linalg.solve(jacobian @ jacobian.T + 1e-6 * np.eye(6), error)
+            joints = np.clip(joints + np.clip(change, -0.3, 0.3), self._lower, self._upper)
+        return joints
+
+    def _next(self, tool: Float, cube: Float) -> _Pose:
+        """Where the tool goes within one step."""
+        to_goal = self._goal - cube
+        distance = float(np.linalg.norm(to_goal))
+        heading = to_goal / distance if distance > 1e-6 else np.array([1.0, 0.0])
+        if distance < 0.006:
+            return _Pose(tool, heading)
+        relative = tool[:2] - cube
+        along, across = float(relative @ heading), float(relative @ np.array([-heading[1], heading[0]]))
+        low = tool[2] < _PUSH_HEIGHT + 0.02
+        if low and along < -0.8 * _CONTACT and abs(across) < 0.012:
+            # Behind the cube and in line with the goal: push, steering the sideways error out on the way.
+            forward = min(_PUSH_SPEED * self._step_s, distance + max(0.0, -along - _CONTACT))
+            side = np.array([-heading[1], heading[0]]) * np.clip(-across, -0.006, 0.006)
+            goal = np.append(tool[:2] + forward * heading + side, _PUSH_HEIGHT)
+            return _Pose(goal, heading)
+        stand = cube - _STAND_OFF * heading
+        off = float(np.linalg.norm(tool[:2] - stand))
+        # High while far from the spot behind the cube, sinking onto it as it is reached.
+        height = _PUSH_HEIGHT + (_SAFE_HEIGHT - _PUSH_HEIGHT) * float(np.clip((off - 0.004) / 0.03, 0.0, 1.0))
+        wanted = np.append(stand, height)
+        if tool[2] < height - 0.02 and off > 0.02:
+            wanted[:2] = tool[:2]  # straight up first: sideways it would take the cube along
+        return _Pose(tool + _clipped(wanted - tool, _TRANSIT_SPEED * self._step_s), heading)
+
+    def _pushed(self, cube: Float, pose: _Pose) -> Float:
+        """Where the cube will be when the tool has moved: ahead of it, if it is in the way."""
+        relative = cube - pose.tool[:2]
+        along, across = float(relative @ pose.heading), relative @ np.array([-pose.heading[1], pose.heading[0]])
+        if pose.tool[2] < 0.04 and 0.0 < along < _CONTACT and abs(across) < 0.02:
+            return np.asarray(cube + (_CONTACT - along) * pose.heading)
+        return cube
+
+    def _middle(self, joints: Float) -> Float:
+        """Middle of both tips [m]."""
+        self._forward(joints)
+        lateral = self._data.site_xmat[self._site].reshape(3, 3)[:, 1]
+        return np.asarray(self._data.site_xpos[self._site] + _TIP_OFFSET * lateral)
+
+    def _forward(self, joints: Float) -> None:
+        self._data.qpos[self._qpos] = joints
+        mujoco.mj_kinematics(self._model, self._data)
+        mujoco.mj_comPos(self._model, self._data)
+
+
+def _frame(tool: Float, heading: Float) -> Float:
+    """Orientation of the tool: x where it points, y from jaw to finger; columns, shape (3, 3)."""
+    radius = float(np.linalg.norm(tool[:2]))
+    lean = float(np.clip((radius - 0.10) / 0.12, 0.0, 1.0)) * 0.75
+    outward = np.append(tool[:2] / max(radius, 1e-6), 0.0)
+    points = np.sin(lean) * outward + np.array([0.0, 0.0, -np.cos(lean)])
+    lateral = np.array([-heading[1], heading[0], 0.0])
+    lateral -= points * float(points @ lateral)
+    lateral /= np.linalg.norm(lateral)
+    return np.stack([points, lateral, np.cross(points, lateral)], axis=1)
+
+
+def _clipped(vector: Float, length: float) -> Float:
+    size = float(np.linalg.norm(vector))
+    return vector if size <= length else vector * (length / size)
