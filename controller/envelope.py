@@ -1,0 +1,300 @@
+"""The safety envelope: whatever is asked, what leaves here can be followed and stays inside every limit.
+
+The command is a motion of its own (position, velocity, acceleration of every joint) that advances one control period
+a tick. Each tick ruckig plans the fastest way from that motion to the target and the first period of the plan becomes
+the new command. So velocity, acceleration and jerk are limited by construction.
+
+Position limits and the workspace box hold by an invariant: *from the command the arm can always still brake to a stand
+inside*. A new command is taken only if braking from it would end inside; otherwise the arm brakes now, along the very
+stop that was known to end inside when the present command was taken. A command that starts outside (the arm was put
+there by hand) may do everything that brings it no further out.
+
+The box is judged by where the tool is at the command and where it would come to rest. On the way between the two the
+tool moves on an arc and can bulge out of the box, by about (lever · angle²/8): 3 mm for 0.3 m and 0.3 rad.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from itertools import starmap
+from typing import NamedTuple
+
+import ruckig
+
+from controller.kinematics import Kinematics
+from controller.schedule import Motion
+from spec.arrays import Float
+from spec.robot import Limits
+
+FOLLOWED_RAD = 2e-3
+"""A command this near to what was asked counts as what was asked: one encoder tick is 1.5 mrad."""
+
+GENTLE = 0.25
+"""Share of the velocity and acceleration limits used where the arm moves by itself: the way to the start pose."""
+
+_STEERABLE = 0.98
+"""Share of the velocity limit a target may move with, so that a command that is behind can still catch up."""
+
+_ROUNDING = 1e-9
+"""[rad], [m], [rad/s], [rad/s²]: smaller than this is the rounding of the planner, not a motion."""
+
+
+@dataclass(frozen=True, slots=True)
+class Commanded:
+    """The motion that is being commanded, and how far outside the workspace it would come to rest."""
+
+    position: tuple[float, ...]
+    """[rad]"""
+    velocity: tuple[float, ...]
+    """[rad/s]"""
+    acceleration: tuple[float, ...]
+    """[rad/s²]"""
+    outside: float = 0.0
+    """Distance out of the workspace box [m], the larger of now and at rest."""
+
+    @property
+    def at_rest(self) -> bool:
+        return not any(self.velocity) and not any(self.acceleration)
+
+    @property
+    def motion(self) -> Motion:
+        return Motion(self.position, self.velocity)
+
+
+class Step(NamedTuple):
+    """One period's worth of command."""
+
+    commanded: Commanded
+    limited: bool
+    """It is not where it was asked to be."""
+    workspace: bool
+    """Because of the workspace box."""
+    finite: bool
+    """What was asked was a number."""
+
+
+class _Rest(NamedTuple):
+    """What braking from a command comes to."""
+
+    lowest: tuple[float, ...]
+    highest: tuple[float, ...]
+    pose: tuple[float, ...]
+
+
+class Envelope:
+    """The limits of one arm. Holds scratch memory of the planner, no state: all state is in :class:`Commanded`.
+
+    Args:
+        limits: per joint.
+        period_s: control period [s].
+        kinematics, workspace: the tool's place, and the box [m], shape (3, 2), it must stay in; None: no box.
+    """
+
+    __slots__ = (
+        "_box",
+        "_braking",
+        "_fastest",
+        "_kinematics",
+        "_lower",
+        "_moving",
+        "_period",
+        "_planner",
+        "_trajectory",
+        "_upper",
+        "_velocity",
+        "_within",
+        "joints",
+    )
+
+    def __init__(
+        self,
+        limits: Limits,
+        period_s: float,
+        kinematics: Kinematics | None = None,
+        workspace: Float | None = None,
+    ) -> None:
+        self.joints = len(limits.lower)
+        self._period = period_s
+        self._lower: tuple[float, ...] = tuple(limits.lower.tolist())
+        self._upper: tuple[float, ...] = tuple(limits.upper.tolist())
+        self._velocity: tuple[float, ...] = tuple(limits.velocity.tolist())
+        acceleration, jerk = tuple(limits.acceleration.tolist()), tuple(limits.jerk.tolist())
+        # Further than this from both limits any velocity can still be stopped: nothing needs to be worked out there.
+        room = tuple(starmap(_stopping_distance, zip(self._velocity, acceleration, jerk, strict=True)))
+        self._within = tuple(zip(self._lower, self._upper, room, acceleration, jerk, self._velocity, strict=True))
+        self._kinematics = kinematics
+        self._box = None if workspace is None or kinematics is None else tuple(map(tuple, workspace.tolist()))
+        self._planner = ruckig.Ruckig(self.joints, period_s)
+        self._trajectory = ruckig.Trajectory(self.joints)
+        self._moving = {
+            gentle: self._input(ruckig.ControlInterface.Position, acceleration, jerk, GENTLE if gentle else 1.0)
+            for gentle in (False, True)
+        }
+        self._fastest = {False: self._velocity, True: tuple([GENTLE * limit for limit in self._velocity])}
+        self._braking = self._input(ruckig.ControlInterface.Velocity, acceleration, jerk, 1.0)
+
+    def _input(
+        self, interface: ruckig.ControlInterface, acceleration: tuple[float, ...], jerk: tuple[float, ...], share: float
+    ) -> ruckig.InputParameter:
+        wanted = ruckig.InputParameter(self.joints)
+        wanted.control_interface = interface
+        wanted.synchronization = ruckig.Synchronization.No
+        wanted.max_velocity = [share * limit for limit in self._velocity]
+        wanted.max_acceleration = [share * limit for limit in acceleration]
+        wanted.max_jerk = list(jerk)
+        wanted.target_velocity = wanted.target_acceleration = [0.0] * self.joints
+        return wanted
+
+    def standing(self, position: tuple[float, ...]) -> Commanded:
+        """The command of an arm that stands at ``position`` [rad]."""
+        still = (0.0,) * self.joints
+        return Commanded(position, still, still, self._outside(position))
+
+    def follow(self, now: Commanded, asked: Motion, *, gentle: bool = False) -> Step:
+        """One period from ``now`` towards ``asked``; brakes where that is not a number or not possible."""
+        if not math.isfinite(sum(asked.position) + sum(asked.velocity)):
+            return Step(self.brake(now), True, False, False)
+        position, velocity = self._reachable(asked, GENTLE if gentle else 1.0)
+        moved = self._pursue(now, position, velocity, gentle)
+        if moved is None:
+            return Step(self.brake(now), True, False, True)
+        rest = self._rest(moved)
+        if rest is None:
+            return Step(self.brake(now), True, False, True)
+        leaving = [
+            (low < lower - _ROUNDING and low < at) or (high > upper + _ROUNDING and high > at)
+            for low, high, at, lower, upper in zip(
+                rest.lowest, rest.highest, now.position, self._lower, self._upper, strict=True
+            )
+        ]
+        if any(leaving):
+            moved = _chosen(leaving, self.brake(now), moved)
+            rest = self._rest(moved) or rest
+        if self._box is not None:
+            outside = max(self._outside(moved.position), self._outside(rest.pose))
+            if outside > now.outside + _ROUNDING:
+                return Step(self.brake(now), True, True, True)
+            moved = Commanded(moved.position, moved.velocity, moved.acceleration, outside)
+        limited = any(
+            abs(done - wish) > FOLLOWED_RAD for done, wish in zip(moved.position, asked.position, strict=True)
+        )
+        return Step(moved, limited, False, True)
+
+    def brake(self, now: Commanded) -> Commanded:
+        """One period of the fastest jerk-limited stop; stays put once it stands."""
+        if now.at_rest:
+            return now
+        braked = self._advance(self._braking, now)
+        if braked is None:  # ruckig has no answer to a state it made itself: never seen; stand where we are
+            return Commanded(now.position, (0.0,) * self.joints, (0.0,) * self.joints, now.outside)
+        return Commanded(braked.position, _settled(braked.velocity), _settled(braked.acceleration), now.outside)
+
+    def _reachable(self, asked: Motion, share: float) -> tuple[list[float], list[float]]:
+        """The nearest target that can be passed through without leaving the position limits before or after."""
+        positions, velocities = [], []
+        for position, velocity, (lower, upper, room, acceleration, jerk, fastest) in zip(
+            asked.position, asked.velocity, self._within, strict=True
+        ):
+            inside = min(max(position, lower), upper)
+            allowed = _STEERABLE * share * fastest
+            margin = min(inside - lower, upper - inside)
+            if margin < room:
+                allowed = min(allowed, _stoppable_velocity(margin, acceleration, jerk))
+            positions.append(inside)
+            velocities.append(min(max(velocity, -allowed), allowed))
+        return positions, velocities
+
+    def _pursue(self, now: Commanded, position: list[float], velocity: list[float], gentle: bool) -> Commanded | None:
+        """One period along the fastest way to meet a target that will be at ``position``, going on at ``velocity``.
+
+        Planned in the frame that moves with the target, where meeting it means coming to rest at zero. Planned in the
+        room instead, a command a hair ahead of its target would have to turn round and take a fresh run-up.
+        """
+        period, wanted = self._period, self._moving[gentle]
+        behind = [p - (q - v * period) for p, q, v in zip(now.position, position, velocity, strict=True)]
+        slower = [u - v for u, v in zip(now.velocity, velocity, strict=True)]
+        fastest = self._fastest[gentle]
+        wanted.max_velocity = [limit - v for limit, v in zip(fastest, velocity, strict=True)]
+        wanted.min_velocity = [-limit - v for limit, v in zip(fastest, velocity, strict=True)]
+        wanted.current_position, wanted.current_velocity = behind, slower
+        wanted.current_acceleration = now.acceleration
+        try:
+            if self._planner.calculate(wanted, self._trajectory) < 0:
+                return None
+        except ruckig.RuckigError:
+            return None
+        ahead, faster, acceleration = self._trajectory.at_time(period)
+        return Commanded(
+            tuple([e + q for e, q in zip(ahead, position, strict=True)]),
+            tuple([e + v for e, v in zip(faster, velocity, strict=True)]),
+            tuple(acceleration),
+            now.outside,
+        )
+
+    def _advance(self, wanted: ruckig.InputParameter, now: Commanded) -> Commanded | None:
+        """One period along the plan for ``wanted``; None where there is no plan."""
+        wanted.current_position, wanted.current_velocity = now.position, now.velocity
+        wanted.current_acceleration = now.acceleration
+        try:
+            if self._planner.calculate(wanted, self._trajectory) < 0:
+                return None
+        except ruckig.RuckigError:
+            return None
+        position, velocity, acceleration = self._trajectory.at_time(self._period)
+        return Commanded(tuple(position), tuple(velocity), tuple(acceleration), now.outside)
+
+    def _rest(self, moved: Commanded) -> _Rest | None:
+        """Where braking from ``moved`` would lead; None where there is no plan."""
+        wanted = self._braking
+        wanted.current_position, wanted.current_velocity = moved.position, moved.velocity
+        wanted.current_acceleration = moved.acceleration
+        try:
+            if self._planner.calculate(wanted, self._trajectory) < 0:
+                return None
+        except ruckig.RuckigError:
+            return None
+        extrema = self._trajectory.position_extrema
+        pose = self._trajectory.at_time(self._trajectory.duration)[0]
+        return _Rest(tuple([bound.min for bound in extrema]), tuple([bound.max for bound in extrema]), tuple(pose))
+
+    def _outside(self, pose: tuple[float, ...]) -> float:
+        """How far the tool is out of the box [m], along the worst axis."""
+        if self._kinematics is None or self._box is None:
+            return 0.0
+        (x0, x1), (y0, y1), (z0, z1) = self._box
+        x, y, z = self._kinematics.tool(pose)
+        return max(0.0, x0 - x, x - x1, y0 - y, y - y1, z0 - z, z - z1)
+
+
+def _chosen(first: list[bool], a: Commanded, b: Commanded) -> Commanded:
+    """Joint by joint ``a`` where ``first`` says so, else ``b``."""
+
+    def mixed(of_a: tuple[float, ...], of_b: tuple[float, ...]) -> tuple[float, ...]:
+        return tuple([x if pick else y for pick, x, y in zip(first, of_a, of_b, strict=True)])
+
+    return Commanded(
+        mixed(a.position, b.position),
+        mixed(a.velocity, b.velocity),
+        mixed(a.acceleration, b.acceleration),
+        b.outside,
+    )
+
+
+def _settled(values: tuple[float, ...]) -> tuple[float, ...]:
+    return tuple([0.0 if abs(value) < _ROUNDING else value for value in values])
+
+
+def _stopping_distance(velocity: float, acceleration: float, jerk: float) -> float:
+    """Way from ``velocity`` > 0 at constant speed to a stand, jerk-limited: mean speed times the time it takes."""
+    if velocity * jerk <= acceleration * acceleration:  # the full deceleration is not reached
+        return velocity * math.sqrt(velocity / jerk)
+    return 0.5 * velocity * (velocity / acceleration + acceleration / jerk)
+
+
+def _stoppable_velocity(distance: float, acceleration: float, jerk: float) -> float:
+    """Inverse of :func:`_stopping_distance`."""
+    if distance <= acceleration * acceleration * acceleration / (jerk * jerk):
+        return math.cbrt(distance * distance * jerk)
+    half = 0.5 * acceleration * acceleration / jerk
+    return math.sqrt(half * half + 2.0 * acceleration * distance) - half

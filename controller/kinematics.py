@@ -1,0 +1,55 @@
+"""Where the tool is for a given pose, from the arm's own MJCF: for the workspace box."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import mujoco
+import numpy as np
+
+from spec.errors import MisfitError, SpecError
+
+TOOL_SITE = "tool"
+
+
+class Kinematics:
+    """Forward kinematics of one arm. Holds scratch memory, no state: the same pose gives the same place.
+
+    Args:
+        model: MJCF file with a joint of every name in ``joints`` and a site named ``tool``.
+        joints: names in command order.
+
+    Raises:
+        SpecError: MuJoCo cannot read the file.
+        MisfitError: a joint or the site is missing, or a joint is no hinge or slide.
+    """
+
+    __slots__ = ("_address", "_data", "_model", "_place")
+
+    def __init__(self, model: Path, joints: Sequence[str]) -> None:
+        try:
+            self._model = mujoco.MjModel.from_xml_path(str(model))
+        except ValueError as error:
+            raise SpecError(str(model), " ".join(str(error).split())[:200], "MuJoCo cannot read the model") from None
+        self._data = mujoco.MjData(self._model)
+        address = []
+        for name in joints:
+            number = mujoco.mj_name2id(self._model, mujoco.mjtObj.mjOBJ_JOINT, name)
+            if number < 0:
+                raise MisfitError(f"{model}: has no joint {name!r}, which the robot file names")
+            if self._model.jnt_type[number] not in {mujoco.mjtJoint.mjJNT_HINGE, mujoco.mjtJoint.mjJNT_SLIDE}:
+                raise MisfitError(f"{model}: joint {name!r} has more than one degree of freedom")
+            address.append(int(self._model.jnt_qposadr[number]))
+        self._address = np.array(address)
+        site = mujoco.mj_name2id(self._model, mujoco.mjtObj.mjOBJ_SITE, TOOL_SITE)
+        if site < 0:
+            raise MisfitError(f"{model}: has no site {TOOL_SITE!r}; the workspace box needs it at the tool's tip")
+        self._place = self._data.site_xpos[site]
+
+    def tool(self, pose: Sequence[float]) -> tuple[float, float, float]:
+        """Position of the tool [m] in the model's world frame, for joint positions ``pose`` [rad], shape (joints,)."""
+        self._data.qpos[self._address] = pose
+        mujoco.mj_kinematics(self._model, self._data)
+        x, y, z = self._place.tolist()
+        return x, y, z

@@ -1,0 +1,72 @@
+"""Every topic between the processes of the robot PC: what travels, how often, how much may wait, how late it may be.
+
+Code, tests and reports read this table; there is no other place where a rate or a depth is written.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from dataclasses import dataclass
+
+from episodes.records import ChunkRecord, FrameHeader, OrderRecord, TickRecord
+from spec.robot import Robot
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """One topic. Safe overflow: whoever reads too slowly loses the oldest, counts it, and holds nobody up."""
+
+    name: str
+    payload: type[ctypes.Structure] | None
+    """Fixed-size record, or None for bytes of any length."""
+    rate_hz: float
+    """Usual rate; 0: now and then."""
+    depth: int
+    """Samples that may wait for one subscriber."""
+    budget_ms: float
+    """Sent to seen [ms]; more than that is worth an event."""
+    first_bytes: int = 0
+    """For bytes: length to make room for at first; it grows by powers of two."""
+    publishers: int = 2
+    """A restarted publisher overlaps its dead predecessor until that is cleaned up."""
+    subscribers: int = 6
+
+
+FRAME_BYTES = ctypes.sizeof(FrameHeader)
+
+ORDERS = "orders"
+TICKS = "ticks"
+CHUNKS = "chunks"
+EVENTS = "events"
+FRAMES = "frames"
+
+
+def topics(robot: Robot, policy_hz: float = 10.0) -> dict[str, Topic]:
+    """The table for one robot, by topic name. Frame topics are called ``frames/<camera>``."""
+    rate = robot.control.rate_hz
+    table = [
+        # Two seconds at 500 Hz: as long as a slow disk may stall the recorder before ticks are lost.
+        Topic(TICKS, TickRecord, rate, depth=1024, budget_ms=2e3 / rate),
+        Topic(CHUNKS, ChunkRecord, policy_hz, depth=32, budget_ms=2e3 / rate),
+        Topic(ORDERS, OrderRecord, 0, depth=8, budget_ms=2e3 / rate),
+        Topic(EVENTS, None, 0, depth=256, budget_ms=200.0, first_bytes=512, publishers=16),
+    ]
+    for name, camera in robot.cameras.items():
+        table.append(
+            Topic(
+                frames_topic(name),
+                None,
+                camera.fps,
+                depth=max(8, round(camera.fps)),
+                budget_ms=2e3 / camera.fps,
+                # JPEG at quality 90 needs about 1 bit a pixel.
+                first_bytes=FRAME_BYTES + camera.width * camera.height // 8,
+                subscribers=4,
+            )
+        )
+    return {topic.name: topic for topic in table}
+
+
+def frames_topic(camera: str) -> str:
+    """Topic of one camera's pictures."""
+    return f"{FRAMES}/{camera}"
