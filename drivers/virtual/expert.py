@@ -6,8 +6,6 @@ cube's pose alone. So a policy that sees those can imitate it, and it recovers f
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import mujoco
 import numpy as np
 
@@ -28,16 +26,16 @@ _GRIPPER = -0.38
 """Jaws this far open [rad]: two tips about 3 cm apart keep the cube's face square."""
 _TIP_OFFSET = 0.0075
 """The open finger moves the middle of both tips this far to its side of the tool site [m]."""
-_LEASH = 0.03
+_LEASH = 0.04
 """The command never runs further ahead of the measured tool than this [m]."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Pose:
-    tool: Float
-    """[m], shape (3,)."""
-    heading: Float
-    """Unit vector of the push in the plane of the table, shape (2,)."""
+DELIVERED = 0.008
+"""The cube is left alone once its centre is so near the goal [m]."""
+_GAIN = 0.6
+"""Part of an error taken out in one step: the servos answer about one step late."""
+_ITERATIONS = 4
+_TURN_WEIGHT = 0.03
+"""One radian of misorientation counts like this many metres."""
+_DAMPING = 1e-6 * np.eye(6)
 
 
 class PushExpert:
@@ -76,14 +74,16 @@ class PushExpert:
             Joint targets [rad], shape (steps, joints); row k is reached at the end of step k.
         """
         joints = commanded.copy()
-        tool = self._middle(measured) + _clipped(self._middle(commanded) - self._middle(measured), _LEASH)
+        tool = self._middle(measured)
+        # Servos without integral gain sag, and lag behind a moving target: the command leads the tool by this much.
+        lead = _clipped(self._middle(commanded) - tool, _LEASH)
         where = np.array(cube[:2], dtype=np.float64)
         targets = np.empty((steps, len(commanded)))
         for step in range(steps):
-            wanted = self._next(tool, where)
-            tool = wanted.tool
-            where = self._pushed(where, wanted)
-            joints = self.solve(wanted.tool, wanted.heading, joints)
+            move, heading = self._next(tool, where)
+            tool = tool + move
+            where = _pushed(where, tool, heading)
+            joints = self.solve(tool + lead, heading, joints)
             targets[step] = joints
         return targets
 
@@ -97,52 +97,43 @@ class PushExpert:
         joints[self._gripper] = np.clip(_GRIPPER, joints[self._gripper] - 0.25, joints[self._gripper] + 0.25)
         frame = _frame(tool, heading)
         site = tool - _TIP_OFFSET * frame[:, 1]
-        for _ in range(12):
+        linear, angular = np.zeros((3, self._model.nv)), np.zeros((3, self._model.nv))
+        for _ in range(_ITERATIONS):
             self._forward(joints)
-            position = site - self._data.site_xpos[self._site]
-            rotation = self._data.site_xmat[self._site].reshape(3, 3)
-            turn = 0.5 * sum(np.cross(rotation[:, axis], frame[:, axis]) for axis in range(3))
-            error = np.concatenate([position, 0.03 * turn])
-            linear, angular = np.zeros((3, self._model.nv)), np.zeros((3, self._model.nv))
+            twist = frame @ self._data.site_xmat[self._site].reshape(3, 3).T
+            turn = 0.5 * np.array([twist[2, 1] - twist[1, 2], twist[0, 2] - twist[2, 0], twist[1, 0] - twist[0, 1]])
+            error = np.concatenate([site - self._data.site_xpos[self._site], _TURN_WEIGHT * turn])
             mujoco.mj_jacSite(self._model, self._data, linear, angular, self._site)
-            jacobian = np.concatenate([linear, 0.03 * angular])[:, self._dofs]
+            jacobian = np.concatenate([linear, _TURN_WEIGHT * angular])[:, self._dofs]
             jacobian[:, self._gripper] = 0.0
-            change = jacobian.T @ np.linalg.solve(jacobian @ jacobian.T + 1e-6 * np.eye(6), error)
+            change = jacobian.T @ np.linalg.solve(jacobian @ jacobian.T + _DAMPING, error)
             joints = np.clip(joints + np.clip(change, -0.3, 0.3), self._lower, self._upper)
         return joints
 
-    def _next(self, tool: Float, cube: Float) -> _Pose:
-        """Where the tool goes within one step."""
+    def _next(self, tool: Float, cube: Float) -> tuple[Float, Float]:
+        """How far the tool moves within one step, shape (3,), and which way the push goes, shape (2,)."""
         to_goal = self._goal - cube
         distance = float(np.linalg.norm(to_goal))
         heading = to_goal / distance if distance > 1e-6 else np.array([1.0, 0.0])
-        if distance < 0.006:
-            return _Pose(tool, heading)
+        if distance < DELIVERED:
+            return np.zeros(3), heading
+        left = np.array([-heading[1], heading[0]])
         relative = tool[:2] - cube
-        along, across = float(relative @ heading), float(relative @ np.array([-heading[1], heading[0]]))
-        low = tool[2] < _PUSH_HEIGHT + 0.02
-        if low and along < -0.8 * _CONTACT and abs(across) < 0.012:
+        along, across = float(relative @ heading), float(relative @ left)
+        if tool[2] < _PUSH_HEIGHT + 0.02 and along < -_CONTACT + 0.012 and abs(across) < 0.012:
             # Behind the cube and in line with the goal: push, steering the sideways error out on the way.
-            forward = min(_PUSH_SPEED * self._step_s, distance + max(0.0, -along - _CONTACT))
-            side = np.array([-heading[1], heading[0]]) * np.clip(-across, -0.006, 0.006)
-            goal = np.append(tool[:2] + forward * heading + side, _PUSH_HEIGHT)
-            return _Pose(goal, heading)
+            reach = distance + max(0.0, -along - _CONTACT)
+            forward = min(_PUSH_SPEED * self._step_s, reach) * heading
+            side = _GAIN * np.clip(-across, -0.01, 0.01) * left
+            return np.append(forward + side, _GAIN * np.clip(_PUSH_HEIGHT - tool[2], -0.01, 0.01)), heading
         stand = cube - _STAND_OFF * heading
         off = float(np.linalg.norm(tool[:2] - stand))
         # High while far from the spot behind the cube, sinking onto it as it is reached.
-        height = _PUSH_HEIGHT + (_SAFE_HEIGHT - _PUSH_HEIGHT) * float(np.clip((off - 0.004) / 0.03, 0.0, 1.0))
+        height = _PUSH_HEIGHT + (_SAFE_HEIGHT - _PUSH_HEIGHT) * float(np.clip((off - 0.008) / 0.03, 0.0, 1.0))
         wanted = np.append(stand, height)
         if tool[2] < height - 0.02 and off > 0.02:
             wanted[:2] = tool[:2]  # straight up first: sideways it would take the cube along
-        return _Pose(tool + _clipped(wanted - tool, _TRANSIT_SPEED * self._step_s), heading)
-
-    def _pushed(self, cube: Float, pose: _Pose) -> Float:
-        """Where the cube will be when the tool has moved: ahead of it, if it is in the way."""
-        relative = cube - pose.tool[:2]
-        along, across = float(relative @ pose.heading), relative @ np.array([-pose.heading[1], pose.heading[0]])
-        if pose.tool[2] < 0.04 and 0.0 < along < _CONTACT and abs(across) < 0.02:
-            return np.asarray(cube + (_CONTACT - along) * pose.heading)
-        return cube
+        return _clipped(_GAIN * (wanted - tool), _TRANSIT_SPEED * self._step_s), heading
 
     def _middle(self, joints: Float) -> Float:
         """Middle of both tips [m]."""
@@ -166,6 +157,15 @@ def _frame(tool: Float, heading: Float) -> Float:
     lateral -= points * float(points @ lateral)
     lateral /= np.linalg.norm(lateral)
     return np.stack([points, lateral, np.cross(points, lateral)], axis=1)
+
+
+def _pushed(cube: Float, tool: Float, heading: Float) -> Float:
+    """Where the cube is once the tool has moved: ahead of it, if it was in the way."""
+    relative = cube - tool[:2]
+    along, across = float(relative @ heading), float(relative @ np.array([-heading[1], heading[0]]))
+    if tool[2] < 0.04 and 0.0 < along < _CONTACT and abs(across) < 0.02:
+        return np.asarray(cube + (_CONTACT - along) * heading)
+    return cube
 
 
 def _clipped(vector: Float, length: float) -> Float:
