@@ -1,0 +1,314 @@
+"""A Dynamixel arm behind the arm contract of :mod:`drivers.arm`."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+
+from drivers.arm import Applied, BusFault, Reading, ServoHealth
+from drivers.dynamixel import torque
+from drivers.dynamixel.budget import READ_LENGTH, WRITE_LENGTH, check_rate, predict
+from drivers.dynamixel.bus import Bus
+from drivers.dynamixel.identify import identify
+from drivers.dynamixel.port import Port
+from drivers.dynamixel.safety import (
+    WATCHDOG_UNIT_MS,
+    Programming,
+    hardware_errors,
+    program,
+    programming,
+    watchdog_units,
+)
+from drivers.dynamixel.sync import BusStatistics, SyncReader, SyncWriter
+from drivers.dynamixel.tables import Model, model
+from drivers.dynamixel.units import Units
+from spec.arrays import Float, Int
+from spec.calibration import Calibration, load_calibration
+from spec.errors import DeviceError
+from spec.robot import Arm as ArmSpec
+
+_READ = np.dtype([("effort", "<i2"), ("velocity", "<i4"), ("position", "<i4")])  # registers 126, 128, 132
+_FAST_TRIES = 3
+_FIRST_READ_NS = 50_000_000
+_FIRED = 0xFF  # Bus Watchdog(98) of -1
+_REBOOT_S = 5.0
+_REBOOT_POLL_S = 0.05
+_NOTHING_SENT = BusFault.SKIPPED | BusFault.DISCONNECTED
+_SUSPICIOUS = 0.75
+"""Share of the watchdog time after which a silence of ours may have set it off; the servo counts in 20 ms steps."""
+
+
+class DynamixelArm:
+    """Dynamixel X-series servos on one bus.
+
+    Faults of a reading name everything that happened, even what a retry healed; ``fresh`` says whose value is missing.
+
+    Bus Watchdog: armed by :meth:`hold`, so from then on the bus must never be silent longer than
+    ``bus_watchdog_ms``. A servo whose watchdog fires stops where it is, keeps its torque and refuses new goals (its
+    register 98 reads -1) until :meth:`hold` is called again. Because a sync write has no answer, the arm itself watches
+    for such a silence, asks the servos once it is over, and reports ``BusFault.SERVO`` from then on.
+
+    Args:
+        spec: the arm's section of the robot file.
+        rate_hz: control rate the bus must carry; None skips that check.
+        calibration: None reads the file the robot file names.
+        may_relax: a servo that holds torque and needs other EEPROM settings is let go. Off, that is refused.
+    """
+
+    def __init__(
+        self,
+        spec: ArmSpec,
+        *,
+        rate_hz: float | None = None,
+        calibration: Calibration | None = None,
+        may_relax: bool = False,
+    ) -> None:
+        self.spec = spec
+        self.statistics = BusStatistics()
+        self._rate_hz, self._may_relax = rate_hz, may_relax
+        self._calibration = calibration
+        self._ids = [joint.id for joint in spec.joints.values()]
+        self._names = {joint.id: f"joint {name} (id {joint.id})" for name, joint in spec.joints.items()}
+        self._models: tuple[Model, ...] = tuple(model(joint.model) for joint in spec.joints.values())
+        self._watchdog = watchdog_units(spec)
+        self._port = Port(spec.port, spec.baud)
+        self._bus = Bus(self._port, self._names)
+        self._fast: bool | None = None
+        self._armed = self._suspect = self._tripped = False
+        self._clear_readings()
+
+    def _clear_readings(self) -> None:
+        count = len(self._ids)
+        self._buffer = bytearray(count * READ_LENGTH)
+        self._registers = np.frombuffer(self._buffer, dtype=_READ)
+        self._fresh = [False] * count
+        self._last_ticks: Int = np.zeros(count, dtype=np.int64)
+        self._quiet_since_ns = time.monotonic_ns()
+
+    @property
+    def joints(self) -> tuple[str, ...]:
+        return self.spec.names
+
+    @property
+    def fast_sync_read(self) -> bool:
+        """Whether the servos turned out to know fast sync read."""
+        return bool(self._fast)
+
+    @property
+    def port(self) -> Port:
+        return self._port
+
+    @property
+    def bus(self) -> Bus:
+        """One-off transactions, for tools; not for the tick."""
+        return self._bus
+
+    def open(self) -> None:
+        """Connect, identify every servo, program and read back its safety registers.
+
+        Torque stays as it is found: an arm left holding by an earlier run goes on holding.
+
+        Raises:
+            SpecError: no calibration, or the bus cannot carry the control rate.
+            MisfitError: servo, calibration and robot file do not belong together.
+            DeviceError: port or servo missing, wrong baud, hardware error, a register that does not take its value.
+        """
+        calibration = self._calibration or load_calibration(self.spec)
+        self.units = Units(self.spec, calibration)
+        wanted = [self._programming(k) for k in range(len(self.joints))]
+        self._port.open()
+        try:
+            identify(self._bus, self.spec, self._models)
+            for servo, m, values in zip(self._ids, self._models, wanted, strict=True):
+                program(self._bus, servo, m, values, may_relax=self._may_relax)
+            self._start_reading()
+            if self._rate_hz is not None:
+                self._check_rate(self._rate_hz)
+        except BaseException:
+            self._port.close()
+            raise
+
+    def hold(self) -> None:
+        """Clear a fired watchdog, make the present position the goal, then torque on and watchdog armed; all verified.
+
+        Raises:
+            DeviceError: a joint stands outside its servo-side limits (a goal there would be refused, and the nearest
+                permitted one would be a jump), or a servo refuses.
+        """
+        self._last_ticks = torque.hold(self._bus, self._ids, self._models[0], self.units, self._watchdog)
+        self._armed, self._suspect, self._tripped = self._watchdog > 0, False, False
+        self._quiet_since_ns = time.monotonic_ns()
+
+    def relax(self) -> None:
+        """Torque off, watchdog off. Only on the operator's word: an arm in the air falls."""
+        torque.relax(self._bus, self._ids, self._models[0])
+        self._armed = self._suspect = self._tripped = False
+
+    def read(self, deadline_ns: int) -> Reading:
+        started = time.monotonic_ns()
+        fault = self._reader.read(self._buffer, self._fresh, deadline_ns)
+        if self._armed:
+            fault |= self._watch(started, deadline_ns, sent=not fault & _NOTHING_SENT)
+        finished = time.monotonic_ns()
+        raw = np.empty((len(self._ids), 3), dtype=np.int64)
+        raw[:, 0], raw[:, 1] = self._registers["position"], self._registers["velocity"]
+        raw[:, 2] = self._registers["effort"]
+        units = self.units
+        return Reading(
+            position=units.position(raw[:, 0]),
+            velocity=units.velocity(raw[:, 1]),
+            effort=units.effort(raw[:, 2]),
+            fresh=np.array(self._fresh, dtype=np.bool_),
+            raw=raw,
+            fault=fault,
+            started_ns=started,
+            finished_ns=finished,
+        )
+
+    def write(self, position: Float, deadline_ns: int) -> Applied:
+        started = time.monotonic_ns()
+        if np.isfinite(position).all():
+            ticks = self.units.ticks(position)
+            fault = self._writer.write(ticks.tolist(), deadline_ns)
+        else:
+            ticks, fault = self._last_ticks, BusFault.SKIPPED
+        if fault:
+            ticks = self._last_ticks
+        else:
+            self._last_ticks, self._quiet_since_ns = ticks, started
+        return Applied(
+            position=self.units.position(ticks),
+            ticks=ticks,
+            fault=fault,
+            started_ns=started,
+            finished_ns=time.monotonic_ns(),
+        )
+
+    def health(self) -> tuple[ServoHealth, ...]:
+        return tuple(
+            ServoHealth(
+                joint=name,
+                model=m.name,
+                firmware=self._bus.read(servo, m["firmware_version"]),
+                voltage=self._bus.read(servo, m["present_input_voltage"]) * m["present_input_voltage"].scale,
+                temperature=float(self._bus.read(servo, m["present_temperature"])),
+                torque=bool(self._bus.read(servo, m["torque_enable"])),
+                errors=hardware_errors(self._bus.read(servo, m["hardware_error_status"])),
+            )
+            for name, servo, m in zip(self.joints, self._ids, self._models, strict=True)
+        )
+
+    def reboot(self, joint: str) -> None:
+        """Restart the servo of ``joint`` and program it anew: the only way out of an overload. Its torque is off then.
+
+        Raises:
+            DeviceError: it does not come back.
+        """
+        k = self.joints.index(joint)
+        servo, m = self._ids[k], self._models[k]
+        self._bus.reboot(servo)
+        give_up = time.monotonic() + _REBOOT_S
+        while self._bus.ping(servo, attempts=1) is None:
+            if time.monotonic() > give_up:
+                raise DeviceError(f"{self.spec.port}: {self._bus.name(servo)}: does not come back from a reboot")
+            time.sleep(_REBOOT_POLL_S)
+        program(self._bus, servo, m, self._programming(k), may_relax=False)
+
+    def reconnect(self) -> None:
+        """Open the port again after it was gone, and check everything as :meth:`open` does: power may have gone too."""
+        self._port.close()
+        self.open()
+
+    def close(self) -> None:
+        """Leave the arm standing where it is, torque on and held by the servos, and free the port.
+
+        The watchdog is disarmed: nobody will speak to the servos any more, and a fired one would lock their goals.
+        """
+        if not self._port.is_open:
+            return
+        try:
+            if self._armed:
+                torque.disarm(self._bus, self._ids, self._models[0], self.units)
+        except DeviceError:
+            pass  # unreachable servos hold by themselves once their watchdog fires
+        finally:
+            self._armed = self._suspect = self._tripped = False
+            self._port.close()
+
+    def __enter__(self) -> Self:
+        self.open()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _programming(self, k: int) -> Programming:
+        units = self.units
+        return programming(
+            self.spec,
+            self.joints[k],
+            self._models[k],
+            int(units.lower_ticks[k]),
+            int(units.upper_ticks[k]),
+            units.extended[k],
+        )
+
+    def _start_reading(self) -> None:
+        """Build the tick's reader and writer, and fill the last values, so that a silent joint has one to keep."""
+        m = self._models[0]
+        first = self._bus.read_all(self._ids, m["present_position"].address - 6, READ_LENGTH)
+        self._buffer[:] = b"".join(first[servo] for servo in self._ids)
+        self.units.settle(self._registers["position"].astype(np.int64))
+        self._last_ticks = self._registers["position"].astype(np.int64)
+        self._reader = SyncReader(
+            self._port,
+            self._ids,
+            m.effort_register.address,
+            READ_LENGTH,
+            self.statistics,
+            return_delay_ns=self.spec.return_delay_us * 1000,
+        )
+        self._writer = SyncWriter(self._port, self._ids, m["goal_position"].address, WRITE_LENGTH, self.statistics)
+        self._guard = SyncReader(self._port, self._ids, m["bus_watchdog"].address, 1, self.statistics)
+        if self._fast is None:
+            self._fast = self._knows_fast_sync_read()
+        self._reader.fast = self._guard.fast = self._fast
+
+    def _knows_fast_sync_read(self) -> bool:
+        """Servos that do not know the instruction stay silent, as does one unlucky packet: hence a few tries."""
+        fast = replace(self._reader, statistics=BusStatistics(), fast=True, retries=0)
+        fresh = [False]
+        for _ in range(_FAST_TRIES):
+            fast.read(bytearray(self._buffer), fresh, time.monotonic_ns() + _FIRST_READ_NS)
+            if any(fresh):
+                return True
+        return False
+
+    def _check_rate(self, rate_hz: float) -> None:
+        budget = predict(
+            self.spec.baud,
+            len(self._ids),
+            return_delay_us=self.spec.return_delay_us,
+            latency_timer_ms=self._port.latency_timer_ms or 0,
+            fast=self.fast_sync_read,
+        )
+        check_rate(budget, rate_hz)
+
+    def _watch(self, started_ns: int, deadline_ns: int, *, sent: bool) -> BusFault:
+        """Notice a fired Bus Watchdog: after a silence of ours, ask for register 98 as soon as there is time for it."""
+        watchdog_ns = self._watchdog * WATCHDOG_UNIT_MS * 1_000_000
+        self._suspect |= started_ns - self._quiet_since_ns > _SUSPICIOUS * watchdog_ns
+        if sent:
+            self._quiet_since_ns = started_ns
+        if self._suspect:
+            answers, fresh = bytearray(len(self._ids)), [False]
+            self._guard.read(answers, fresh, deadline_ns)
+            self._tripped |= any(value == _FIRED for value in answers)
+            self._suspect = not all(fresh)
+        return BusFault.SERVO if self._tripped else BusFault.NONE

@@ -1,0 +1,84 @@
+"""Taking hold of an arm and leaving it, without a jump and without letting it drop."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from drivers.dynamixel.bus import Bus
+from drivers.dynamixel.tables import Model, Register
+from drivers.dynamixel.units import Units
+from spec.arrays import Int
+from spec.errors import DeviceError
+
+KEEP_GOAL_TICKS = 40
+"""A joint that already holds keeps its goal when it stands this near: gravity pulls a proportional servo a few degrees
+off its goal, and making each sagged position the next goal would let the arm creep down."""
+_FIRED = -1
+
+
+def hold(bus: Bus, servos: Sequence[int], table: Model, units: Units, watchdog: int) -> Int:
+    """Goal := present position, then torque on, then Bus Watchdog armed; each verified by reading back.
+
+    Args:
+        servos: ids in joint order.
+        table: any of their control tables; the X series shares the addresses used here.
+        watchdog: Bus Watchdog(98) value, 20 ms units; 0 for none.
+
+    Returns:
+        Goal positions [ticks], shape (joints,).
+
+    Raises:
+        DeviceError: a joint stands outside its limits, or a servo refuses.
+    """
+    goals = _goals(bus, servos, table, units)
+    bus.write_all(table["bus_watchdog"], dict.fromkeys(servos, 0))
+    bus.write_all(table["goal_position"], dict(zip(servos, goals.tolist(), strict=True)))
+    bus.write_all(table["torque_enable"], dict.fromkeys(servos, 1))
+    if watchdog:
+        bus.write_all(table["bus_watchdog"], dict.fromkeys(servos, watchdog))
+    return goals
+
+
+def relax(bus: Bus, servos: Sequence[int], table: Model) -> None:
+    """Torque off, watchdog off."""
+    bus.write_all(table["torque_enable"], dict.fromkeys(servos, 0))
+    bus.write_all(table["bus_watchdog"], dict.fromkeys(servos, 0))
+
+
+def disarm(bus: Bus, servos: Sequence[int], table: Model, units: Units) -> None:
+    """Watchdog off, torque as it is. A servo whose watchdog had fired gets its present position as goal, so that it
+    does not set off for the old one."""
+    fired = [s for s, value in _each(bus, servos, table["bus_watchdog"]).items() if value == _FIRED]
+    goals = dict(zip(servos, _goals(bus, servos, table, units).tolist(), strict=True)) if fired else {}
+    bus.write_all(table["bus_watchdog"], dict.fromkeys(servos, 0))
+    if fired:
+        bus.write_all(table["goal_position"], {servo: goals[servo] for servo in fired})
+
+
+def _goals(bus: Bus, servos: Sequence[int], table: Model, units: Units) -> Int:
+    """Where each joint is to be held [ticks]: where it stands, or its goal where it already holds near that."""
+    holding = _each(bus, servos, table["torque_enable"])
+    watchdog = _each(bus, servos, table["bus_watchdog"])
+    goal = _each(bus, servos, table["goal_position"])
+    present = _each(bus, servos, table["present_position"])
+    goals = np.empty(len(servos), dtype=np.int64)
+    for k, servo in enumerate(servos):
+        ticks = present[servo]
+        lower, upper = int(units.lower_ticks[k]), int(units.upper_ticks[k])
+        holds = bool(holding[servo]) and watchdog[servo] != _FIRED
+        if holds and abs(goal[servo] - ticks) <= KEEP_GOAL_TICKS and lower <= goal[servo] <= upper:
+            ticks = goal[servo]
+        elif not lower <= ticks <= upper:
+            angle, ends = units.position(np.array([present[s] for s in servos]))[k], units.limits(k)
+            raise DeviceError(
+                f"{bus.port.device}: {bus.name(servo)}: stands at {angle:.2f} rad, outside its limits "
+                f"[{ends[0]:.2f}, {ends[1]:.2f}]; move it inside by hand, then try again"
+            )
+        goals[k] = ticks
+    return goals
+
+
+def _each(bus: Bus, servos: Sequence[int], register: Register) -> dict[int, int]:
+    return {s: register.decode(data) for s, data in bus.read_all(servos, register.address, register.size).items()}
