@@ -1,0 +1,103 @@
+"""``python -m controller.inference_process``: asks the policy at every policy step and publishes its chunks.
+
+Commands: ``{"do": "pause"}`` and ``{"do": "resume"}``. It starts paused: nobody pays for chunks nobody follows.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import sys
+import time
+from collections import Counter
+
+from controller.child import Child, run_child
+from controller.inference import Inference, Refusal
+from controller.placement import stay_off_control_core
+from controller.policy import Policy
+from controller.topics import CHUNKS, FRAME_BYTES, TICKS, frames_topic
+from episodes.records import FrameHeader, TickRecord
+from export.bundle import read_bundle
+from spec.errors import SpecError
+from spec.manifest import check_fit
+
+_DRAIN_S = 0.02
+"""Ticks and pictures are taken in this often between policy steps [s]."""
+_REPEAT_NS = 1_000_000_000
+"""The same refusal is put on record at most this often [ns]."""
+
+
+def work(child: Child) -> None:
+    """Until told to stop."""
+    robot, folder = child.assignment.robot, child.assignment.bundle
+    if folder is None:
+        raise SpecError("--bundle", None, "inference needs a bundle")
+    stay_off_control_core(robot.control)
+    bundle = read_bundle(folder)
+    check_fit(bundle.manifest, robot)
+    policy = Policy(bundle)
+    policy.warm_up()
+    gc.freeze()
+    child.say("ready", provider=policy.provider, pid=os.getpid())
+    _Loop(child, Inference(robot, policy), policy).run()
+
+
+class _Loop:
+    def __init__(self, child: Child, inference: Inference, policy: Policy) -> None:
+        self._child, self._inference = child, inference
+        self._step_ns = round(policy.manifest.action.step_s * 1e9)
+        self._ticks = child.node.subscriber(TICKS, TickRecord)
+        self._frames = {
+            name: child.node.bytes_subscriber(frames_topic(name), depth=2)
+            for name in policy.manifest.observation.cameras
+        }
+        self._chunks = child.node.publisher(CHUNKS)
+        self._paused = True
+        self._refused: Counter[str] = Counter()
+        self._told_ns: dict[str, int] = {}
+        self._made = 0
+
+    def run(self) -> None:
+        next_ns = time.monotonic_ns() + self._step_ns
+        while not self._child.stopping:
+            self._obey()
+            self._take_in()
+            now = time.monotonic_ns()
+            if now < next_ns:
+                time.sleep(min(_DRAIN_S, (next_ns - now) * 1e-9))
+                continue
+            next_ns += self._step_ns * max(1, (now - next_ns) // self._step_ns + 1)
+            if not self._paused:
+                self._step(now)
+        self._child.say("report", chunks=self._made, refused=dict(self._refused))
+
+    def _obey(self) -> None:
+        for command in self._child.commands():
+            self._paused = {"pause": True, "resume": False}.get(command.get("do", ""), self._paused)
+
+    def _take_in(self) -> None:
+        self._inference.see_ticks(self._ticks.drain())
+        for name, frames in self._frames.items():
+            if (content := frames.newest()) is not None:
+                header = FrameHeader.from_buffer_copy(content)
+                self._inference.see_frame(name, header, content[FRAME_BYTES:])
+
+    def _step(self, now_ns: int) -> None:
+        answer = self._inference.step(now_ns)
+        if not isinstance(answer, Refusal):
+            self._chunks.send(answer)
+            self._made += 1
+            return
+        self._refused[answer.kind] += 1
+        if now_ns - self._told_ns.get(answer.kind, -_REPEAT_NS) >= _REPEAT_NS:
+            self._told_ns[answer.kind] = now_ns
+            self._child.event(now_ns, f"no_chunk_{answer.kind}", answer.text)
+
+
+def main() -> int:
+    """Entry of the process."""
+    return run_child("inference", work)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
