@@ -124,7 +124,7 @@ class Envelope:
         room = tuple(starmap(_stopping_distance, zip(self._velocity, acceleration, jerk, strict=True)))
         self._within = tuple(zip(self._lower, self._upper, room, acceleration, jerk, self._velocity, strict=True))
         self._kinematics = kinematics
-        self._box = None if workspace is None or kinematics is None else tuple(map(tuple, workspace.tolist()))
+        self._box: list[list[float]] | None = None if workspace is None or kinematics is None else workspace.tolist()
         self._planner = ruckig.Ruckig(self.joints, period_s)
         self._trajectory = ruckig.Trajectory(self.joints)
         self._moving = {
