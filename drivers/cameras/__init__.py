@@ -1,1 +1,5 @@
-"""OpenCV cameras."""
+"""Cameras."""
+
+from drivers.cameras.opencv import OpenCVCamera
+
+__all__ = ["OpenCVCamera"]

@@ -1,0 +1,133 @@
+"""Draining the topics into the open episode, and counting what could not be kept."""
+
+from __future__ import annotations
+
+import errno
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from controller.ipc import Node
+from controller.topics import CHUNKS, EVENTS, FRAME_BYTES, TICKS, frames_topic
+from episodes.outcome import Outcome, Termination
+from episodes.records import ChunkRecord, FrameHeader, TickRecord
+from episodes.schema.cadenza_pb2 import Event
+from episodes.writer import EpisodeWriter, Header
+from spec.robot import Robot
+
+_BATCH = 256
+"""Most ticks converted at once."""
+
+
+class Gaps:
+    """Counts what is missing in rising sequence numbers."""
+
+    def __init__(self) -> None:
+        self.missing = 0
+        self._last: int | None = None
+
+    def see(self, number: int) -> None:
+        """A number that came; one that is not higher means that the sender started again."""
+        if self._last is not None and number > self._last + 1:
+            self.missing += number - self._last - 1
+        self._last = number
+
+
+class Recorder:
+    """Writes everything that is published while an episode is open.
+
+    Args:
+        node: of this process.
+        robot: for the cameras.
+    """
+
+    def __init__(self, node: Node, robot: Robot) -> None:
+        self._ticks = node.subscriber(TICKS, TickRecord)
+        self._chunks = node.subscriber(CHUNKS, ChunkRecord)
+        self._events = node.bytes_subscriber(EVENTS)
+        self._frames = {name: node.bytes_subscriber(frames_topic(name)) for name in robot.cameras}
+        self._gaps: dict[str, Gaps] = {}
+        self._writer: EpisodeWriter | None = None
+        self.written: Counter[str] = Counter()
+
+    @property
+    def recording(self) -> bool:
+        return self._writer is not None
+
+    def open(self, path: Path, header: Header) -> None:
+        """Begin an episode. What was published before is not part of it.
+
+        Raises:
+            CadenzaError, OSError: as :class:`EpisodeWriter`.
+        """
+        self.drain()
+        self._gaps = {}
+        self._writer = EpisodeWriter(path, header)
+
+    def close(self, outcome: Outcome, termination: Termination, facts: dict[str, str]) -> dict[str, Any]:
+        """Take in what still waits and finish the file. Returns what there is to tell about it.
+
+        Raises:
+            OSError: as the file system says; the part stays for recovery.
+        """
+        if self._writer is None:
+            return {}
+        self.drain()
+        dropped = {f"dropped_{name}": str(gaps.missing) for name, gaps in self._gaps.items()}
+        path = self._writer.close(outcome, termination, {**dropped, **facts})
+        report = {"path": str(path), "counts": dict(self._writer.counts), "dropped": self.dropped}
+        self._writer = None
+        return report
+
+    def abandon(self) -> None:
+        """Leave the open file as it is for recovery."""
+        if self._writer is not None:
+            self._writer.abandon()
+            self._writer = None
+
+    @property
+    def dropped(self) -> dict[str, int]:
+        """What was published but never reached this process, by topic, in the open episode."""
+        return {name: gaps.missing for name, gaps in self._gaps.items()}
+
+    def drain(self) -> int:
+        """Write all that waits; returns how many records that was.
+
+        Raises:
+            OSError: disk full or broken.
+        """
+        done = 0
+        while ticks := self._ticks.drain(_BATCH):
+            done += len(ticks)
+            for tick in ticks:
+                self._see(TICKS, tick.tick)
+            if self._writer is not None:
+                self._writer.ticks(b"".join(map(bytes, ticks)))
+        for chunk in self._chunks.drain():
+            done += 1
+            self._see(CHUNKS, chunk.sequence)
+            if self._writer is not None:
+                self._writer.chunk(chunk)
+        for name, frames in self._frames.items():
+            while (content := frames.receive()) is not None:
+                done += 1
+                header = FrameHeader.from_buffer_copy(content)
+                self._see(frames_topic(name), header.sequence)
+                if self._writer is not None:
+                    self._writer.frame(name, content[FRAME_BYTES:], header.captured_ns, header.sequence)
+        while (content := self._events.receive()) is not None:
+            done += 1
+            if self._writer is not None:
+                event = Event.FromString(content)
+                self._writer.event(event.time_ns, event.source, event.kind, event.text)
+        if self._writer is not None:
+            self._writer.service()
+        return done
+
+    def _see(self, topic: str, number: int) -> None:
+        self._gaps.setdefault(topic, Gaps()).see(number)
+
+
+def is_full(error: OSError) -> bool:
+    """True where the disk, or this user's share of it, is used up."""
+    return error.errno in {errno.ENOSPC, errno.EDQUOT}
