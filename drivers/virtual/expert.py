@@ -28,11 +28,14 @@ _TIP_OFFSET = 0.0075
 """The open finger moves the middle of both tips this far to its side of the tool site [m]."""
 _LEASH = 0.04
 """The command never runs further ahead of the measured tool than this [m]."""
-DELIVERED = 0.008
-"""The cube is left alone once its centre is so near the goal [m]."""
+_AIM_BEYOND = 0.015
+_DELIVERED = 0.012
+"""The push ends this far before the goal's centre [m]; the cube still slides a little."""
+_REST = np.array([0.13, 0.0])
+"""Where the tool goes when all is done [m]."""
 _GAIN = 0.6
 """Part of an error taken out in one step: the servos answer about one step late."""
-_ITERATIONS = 4
+_ITERATIONS = 3
 _TURN_WEIGHT = 0.03
 """One radian of misorientation counts like this many metres."""
 _DAMPING = 1e-6 * np.eye(6)
@@ -87,6 +90,16 @@ class PushExpert:
             targets[step] = joints
         return targets
 
+    def delivered(self, cube: Float) -> bool:
+        """True where the cube needs no further push."""
+        return float((self._goal - cube[:2]) @ self._heading(cube[:2])) <= _DELIVERED
+
+    def _heading(self, cube: Float) -> Float:
+        """Which way to push, unit vector, shape (2,): to a point beyond the goal, so that it is steady to the end."""
+        beyond = max(self._goal[0] + _AIM_BEYOND - cube[0], 0.02)
+        heading = np.array([beyond, self._goal[1] - cube[1]])
+        return heading / float(np.linalg.norm(heading))
+
     def solve(self, tool: Float, heading: Float, start: Float) -> Float:
         """Inverse kinematics: joints that bring the middle of the tips to ``tool`` with the jaws square to ``heading``.
 
@@ -112,18 +125,19 @@ class PushExpert:
 
     def _next(self, tool: Float, cube: Float) -> tuple[Float, Float]:
         """How far the tool moves within one step, shape (3,), and which way the push goes, shape (2,)."""
-        to_goal = self._goal - cube
-        distance = float(np.linalg.norm(to_goal))
-        heading = to_goal / distance if distance > 1e-6 else np.array([1.0, 0.0])
-        if distance < DELIVERED:
-            return np.zeros(3), heading
+        heading = self._heading(cube)
+        if self.delivered(cube):
+            # Let go: up where it stands, then back out of sight of the goal.
+            wanted = np.append(_REST if tool[2] > 0.8 * _SAFE_HEIGHT else tool[:2], _SAFE_HEIGHT)
+            return _clipped(_GAIN * (wanted - tool), _TRANSIT_SPEED * self._step_s), heading
+        remaining = float((self._goal - cube) @ heading)
         left = np.array([-heading[1], heading[0]])
         relative = tool[:2] - cube
         along, across = float(relative @ heading), float(relative @ left)
         if tool[2] < _PUSH_HEIGHT + 0.02 and along < -_CONTACT + 0.012 and abs(across) < 0.012:
             # Behind the cube and in line with the goal: push, steering the sideways error out on the way.
-            reach = distance + max(0.0, -along - _CONTACT)
-            forward = min(_PUSH_SPEED * self._step_s, reach) * heading
+            reach = max(0.0, remaining) + max(0.0, -along - _CONTACT)
+            forward = min(_PUSH_SPEED * self._step_s, _GAIN * reach) * heading
             side = _GAIN * np.clip(-across, -0.01, 0.01) * left
             return np.append(forward + side, _GAIN * np.clip(_PUSH_HEIGHT - tool[2], -0.01, 0.01)), heading
         stand = cube - _STAND_OFF * heading
@@ -156,7 +170,14 @@ def _frame(tool: Float, heading: Float) -> Float:
     lateral = np.array([-heading[1], heading[0], 0.0])
     lateral -= points * float(points @ lateral)
     lateral /= np.linalg.norm(lateral)
-    return np.stack([points, lateral, np.cross(points, lateral)], axis=1)
+    third = np.array(
+        [  # points × lateral; np.cross costs more than the rest of this function
+            points[1] * lateral[2] - points[2] * lateral[1],
+            points[2] * lateral[0] - points[0] * lateral[2],
+            points[0] * lateral[1] - points[1] * lateral[0],
+        ]
+    )
+    return np.stack([points, lateral, third], axis=1)
 
 
 def _pushed(cube: Float, tool: Float, heading: Float) -> Float:
