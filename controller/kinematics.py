@@ -12,6 +12,8 @@ from spec.errors import MisfitError, SpecError
 
 TOOL_SITE = "tool"
 
+_ONE_DEGREE = {int(mujoco.mjtJoint.mjJNT_HINGE), int(mujoco.mjtJoint.mjJNT_SLIDE)}
+
 
 class Kinematics:
     """Forward kinematics of one arm. Holds scratch memory, no state: the same pose gives the same place.
@@ -38,7 +40,7 @@ class Kinematics:
             number = mujoco.mj_name2id(self._model, mujoco.mjtObj.mjOBJ_JOINT, name)
             if number < 0:
                 raise MisfitError(f"{model}: has no joint {name!r}, which the robot file names")
-            if self._model.jnt_type[number] not in {mujoco.mjtJoint.mjJNT_HINGE, mujoco.mjtJoint.mjJNT_SLIDE}:
+            if int(self._model.jnt_type[number]) not in _ONE_DEGREE:
                 raise MisfitError(f"{model}: joint {name!r} has more than one degree of freedom")
             address.append(int(self._model.jnt_qposadr[number]))
         self._address = np.array(address)
