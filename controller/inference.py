@@ -82,6 +82,10 @@ class Inference:
         """Take in a camera's newest picture."""
         self._pictures[camera] = _Picture(header, jpeg)
 
+    def continue_from(self, sequence: int) -> None:
+        """Number chunks from ``sequence`` on at the least: a restarted worker goes on where the dead one stopped."""
+        self._sequence = max(self._sequence, sequence)
+
     def step(self, now_ns: int) -> ChunkRecord | Refusal:
         """One policy step at CLOCK_MONOTONIC ``now_ns``.
 
@@ -100,8 +104,7 @@ class Inference:
             return Refusal("camera", str(error))
         self._history.add(Seen(tick.now_ns, self._segment, feature))
         actions = self._policy.decode(*self._history.window())
-        reference = np.array(tick.sent[: self._joints]) if tick.mode != Mode.IDLE else position
-        targets = decode(self._policy.manifest.action.space, actions, reference)
+        targets = decode(self._policy.manifest.action.space, actions, _reference(tick, position))
         if not np.isfinite(targets).all():
             self._history.forget_newest()
             return Refusal("nonfinite", f"the policy said {_first_bad(targets)}; chunk dropped")
@@ -156,6 +159,12 @@ class Inference:
         record.finished_ns = time.monotonic_ns()
         self._sequence += 1
         return record
+
+
+def _reference(tick: TickRecord, position: Float) -> Float:
+    """The joint target that stood at the instant of observation [rad]; where none was sent, the arm's own position."""
+    sent = np.array(tick.sent[: len(position)])
+    return sent if np.isfinite(sent).all() else position
 
 
 def _first_bad(values: Float) -> str:

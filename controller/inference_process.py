@@ -1,6 +1,7 @@
 """``python -m controller.inference_process``: asks the policy at every policy step and publishes its chunks.
 
-Commands: ``{"do": "pause"}`` and ``{"do": "resume"}``. It starts paused: nobody pays for chunks nobody follows.
+Commands: ``{"do": "pause"}`` and ``{"do": "resume", "sequence": first chunk number}``. It starts paused: nobody pays
+for chunks that nobody follows.
 """
 
 from __future__ import annotations
@@ -73,7 +74,9 @@ class _Loop:
 
     def _obey(self) -> None:
         for command in self._child.commands():
-            self._paused = {"pause": True, "resume": False}.get(command.get("do", ""), self._paused)
+            if command["do"] == "resume":
+                self._inference.continue_from(command["sequence"])
+            self._paused = command["do"] == "pause"
 
     def _take_in(self) -> None:
         self._inference.see_ticks(self._ticks.drain())

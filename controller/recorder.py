@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import errno
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
 from controller.ipc import Node
 from controller.topics import CHUNKS, EVENTS, FRAME_BYTES, TICKS, frames_topic
 from episodes.outcome import Outcome, Termination
-from episodes.records import ChunkRecord, FrameHeader, TickRecord
+from episodes.records import ChunkRecord, Flag, FrameHeader, TickRecord
 from episodes.schema.cadenza_pb2 import Event
 from episodes.writer import EpisodeWriter, Header
 from spec.robot import Robot
 
 _BATCH = 256
 """Most ticks converted at once."""
+_ENGAGED = Flag.ENGAGED | Flag.ENGAGE_FAILED
+_ENGAGING = 1 << 31
+"""Engaging the servos takes as many periods as it takes; no tick is lost in them."""
 
 
 class Gaps:
@@ -26,10 +28,15 @@ class Gaps:
         self.missing = 0
         self._last: int | None = None
 
-    def see(self, number: int) -> None:
-        """A number that came; one that is not higher means that the sender started again."""
-        if self._last is not None and number > self._last + 1:
-            self.missing += number - self._last - 1
+    def see(self, number: int, skipped: int = 0) -> None:
+        """A number that came.
+
+        Args:
+            number: one that is not higher than the last means that the sender started again.
+            skipped: how many numbers before this one the sender never used.
+        """
+        if self._last is not None:
+            self.missing += max(0, number - self._last - 1 - skipped)
         self._last = number
 
 
@@ -48,7 +55,6 @@ class Recorder:
         self._frames = {name: node.bytes_subscriber(frames_topic(name)) for name in robot.cameras}
         self._gaps: dict[str, Gaps] = {}
         self._writer: EpisodeWriter | None = None
-        self.written: Counter[str] = Counter()
 
     @property
     def recording(self) -> bool:
@@ -100,7 +106,7 @@ class Recorder:
         while ticks := self._ticks.drain(_BATCH):
             done += len(ticks)
             for tick in ticks:
-                self._see(TICKS, tick.tick)
+                self._see(TICKS, tick.tick, _ENGAGING if tick.flags & _ENGAGED else tick.skipped)
             if self._writer is not None:
                 self._writer.ticks(b"".join(map(bytes, ticks)))
         for chunk in self._chunks.drain():
@@ -124,8 +130,8 @@ class Recorder:
             self._writer.service()
         return done
 
-    def _see(self, topic: str, number: int) -> None:
-        self._gaps.setdefault(topic, Gaps()).see(number)
+    def _see(self, topic: str, number: int, skipped: int = 0) -> None:
+        self._gaps.setdefault(topic, Gaps()).see(number, skipped)
 
 
 def is_full(error: OSError) -> bool:

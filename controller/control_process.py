@@ -1,0 +1,110 @@
+"""``python -m controller.control_process``: the process that owns the arm and ticks.
+
+It hears orders and chunks over shared memory only; nothing it does in a tick can wait for another process.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import time
+
+import numpy as np
+
+from controller.child import Child, run_child
+from controller.clock import MonotonicClock
+from controller.decide import Decide
+from controller.ipc import Subscriber
+from controller.loop import ControlLoop, Termination
+from controller.realtime import enter_realtime
+from controller.topics import CHUNKS, ORDERS, TICKS
+from drivers.dynamixel.arm import DynamixelArm
+from episodes.records import ChunkRecord, Order, OrderRecord
+from spec.chunk import Chunk
+from spec.errors import CadenzaError
+
+
+class SharedInbox:
+    """Chunks and orders as they wait in shared memory. Implements :class:`controller.loop.Inbox`."""
+
+    def __init__(self, chunks: Subscriber[ChunkRecord], orders: Subscriber[OrderRecord]) -> None:
+        self._chunks, self._orders = chunks, orders
+
+    def chunk(self) -> Chunk | None:
+        """The newest chunk that came since the last call."""
+        newest = None
+        while (record := self._chunks.receive()) is not None:
+            newest = record
+        return None if newest is None else chunk_of(newest)
+
+    def order(self) -> Order | None:
+        """The oldest order not yet handed over."""
+        record = self._orders.receive()
+        return None if record is None else Order(record.order)
+
+
+def chunk_of(record: ChunkRecord) -> Chunk:
+    """The tick's view of a published chunk. Impossible sizes give an empty chunk, which the loop refuses."""
+    count = record.length * record.joints
+    if not 0 < count <= len(record.targets):
+        targets = np.empty((0, 0))
+    else:
+        targets = np.array(record.targets[:count]).reshape(record.length, record.joints)
+    targets.setflags(write=False)
+    return Chunk(record.sequence, record.observed_ns, record.step_ns, targets, record.weights)
+
+
+def work(child: Child) -> None:
+    """Until ordered to stop."""
+    robot, parent = child.assignment.robot, os.getppid()
+    logging.basicConfig(stream=sys.stderr, format="%(message)s")
+    decide = Decide.of(robot)
+    node = child.node
+    inbox = SharedInbox(node.subscriber(CHUNKS, ChunkRecord), node.subscriber(ORDERS, OrderRecord))
+    ticks = node.publisher(TICKS)
+    with DynamixelArm(robot.follower, rate_hz=robot.control.rate_hz) as arm:
+        loop = ControlLoop(
+            arm,
+            decide,
+            MonotonicClock(),
+            robot.control.rate_hz,
+            inbox,
+            ticks.send,
+            lambda line: child.event(time.monotonic_ns(), "control", line),
+        )
+        signal.signal(
+            signal.SIGTERM,
+            lambda *_: loop.stop(Termination.STOPPED if os.getppid() == parent else Termination.PARENT_GONE),
+        )
+        real_time = enter_realtime(robot.control.realtime, robot.control.priority, robot.control.cpu)
+        child.say(
+            "ready",
+            pid=os.getpid(),
+            realtime=real_time.lines(),
+            missing=[str(privilege) for privilege in real_time.missing],
+            fast_sync_read=arm.fast_sync_read,
+        )
+        ended = loop.run()
+    fault = loop.state.authority.fault.name
+    child.say(
+        "report",
+        termination=ended,
+        fault=fault,
+        ticks=loop.ticks,
+        skipped=loop.skipped,
+        bus_errors=loop.bus_errors,
+        refused_chunks=loop.state.refused_chunks,
+    )
+    if ended is Termination.ERROR:
+        raise CadenzaError("the control loop ended on an error; its log has the details")
+
+
+def main() -> int:
+    """Entry of the process."""
+    return run_child("control", work)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
