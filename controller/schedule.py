@@ -17,13 +17,13 @@ switch, and chunks that agree are followed exactly.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import NamedTuple
 
 import numpy as np
 
-from spec.arrays import Float
+from spec.arrays import Float, Int
 from spec.chunk import Chunk
 from spec.robot import ChunkMode, Control
 
@@ -32,6 +32,8 @@ MAX_ALIVE = 32
 
 MAX_LENGTH = 1024
 """A longer chunk is no chunk."""
+
+_POWERS = np.array([[1.0], [2.0], [3.0]])
 
 
 class Refusal(IntEnum):
@@ -68,8 +70,58 @@ class Track:
     step_ns: int
     ends_ns: int
     arrived_ns: int
+    first: tuple[float, ...]
+    """Its first action [rad]."""
     curve: Float
-    """Cubic coefficients of each step, shape (chunk, 4, joints): p(s) = Σ c_i s^i [rad], s in [0, 1]."""
+    """Cubic coefficients c_i of each step, Σ c_i s^i with s in [0, 1], of position [rad] and after it velocity [rad/s];
+    one more row goes straight on after the end. Shape (chunk + 1, 4, 2 · joints)."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Mix:
+    """Tracks that are averaged, as arrays over tracks, oldest first."""
+
+    observed_ns: Int
+    step_ns: Int
+    row: Int
+    """Where the rows of each track begin in ``curves``."""
+    beyond: Int
+    """Number of the row after its end."""
+    curves: Float
+    share: Float
+    """Weights, adding up to one, shape (tracks, 1)."""
+
+    @classmethod
+    def of(cls, tracks: tuple[Track, ...], control: Control) -> Mix:
+        """Weights exp(-m·i), i = 0 for the oldest (ACT, section IV-B)."""
+        decay, weights, row, rows = math.exp(-control.ensemble_m), [1.0], [], 0
+        for track in tracks:
+            weights.append(weights[-1] * decay)
+            row.append(rows)
+            rows += len(track.curve)
+        weights.pop()
+        total = sum(weights)
+        return cls(
+            np.array([track.observed_ns for track in tracks]),
+            np.array([track.step_ns for track in tracks]),
+            np.array(row),
+            np.array([len(track.curve) - 1 for track in tracks]),
+            np.concatenate([track.curve for track in tracks]) if len(tracks) > 1 else tracks[0].curve,
+            np.array([[weight / total] for weight in weights]),
+        )
+
+    def at(self, now_ns: int) -> Motion:
+        """Weighted mean at an instant. Elementwise and in a fixed order, no BLAS: the same numbers on every machine."""
+        since = (now_ns - self.observed_ns) / self.step_ns
+        step = np.minimum(since.astype(np.int64), self.beyond)
+        s = np.minimum(since - step, 1.0)[:, None]
+        c = self.curves.take(self.row + step, axis=0)
+        each = ((c[:, 3] * s + c[:, 2]) * s + c[:, 1]) * s + c[:, 0]
+        if len(self.share) > 1:
+            each = np.add.reduce(each * self.share, axis=0, keepdims=True)
+        both: list[float] = each[0].tolist()
+        joints = len(both) // 2
+        return Motion(tuple(both[:joints]), tuple(both[joints:]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +160,8 @@ class Schedule:
     """Oldest first."""
     using: tuple[int, ...] = ()
     """Sequence numbers of those the target was made of at the last tick."""
+    mix: Mix | None = None
+    """The same, ready to be averaged."""
     turn_ends_ns: int = 0
     """Mode open_loop: until when the chunk in use keeps its turn."""
     splice: Splice | None = None
@@ -150,10 +204,11 @@ def taken(schedule: Schedule, chunk: Chunk, now_ns: int) -> Schedule:
         chunk.step_ns,
         chunk.ends_ns,
         now_ns,
-        _curve(chunk.targets),
+        tuple(chunk.targets[0].tolist()),
+        _curve(chunk.targets, chunk.step_ns * 1e-9),
     )
     alive = (*schedule.alive, track)[-MAX_ALIVE:]
-    return Schedule(alive, schedule.using, schedule.turn_ends_ns, schedule.splice, chunk.sequence)
+    return replace(schedule, alive=alive, newest=chunk.sequence)
 
 
 def emptied(schedule: Schedule) -> Schedule:
@@ -177,18 +232,13 @@ def target(schedule: Schedule, control: Control, now_ns: int, standing: Motion) 
         return emptied(schedule), None
     chosen, turn_ends_ns = _chosen(schedule, alive, control, now_ns)
     using = tuple([track.sequence for track in chosen])
-    splice = schedule.splice
-    if using == schedule.using:
-        wish = _mean(_motions(chosen, control, now_ns), control)
+    mix, splice = schedule.mix, schedule.splice
+    if mix is not None and using == schedule.using:
+        wish = _wish(mix, chosen[-1], control, now_ns)
     else:
-        used = tuple([track for track in schedule.alive if track.sequence in schedule.using])
-        motions = _motions((*used, *chosen), control, now_ns)
-        wish = _mean(motions[len(used) :], control)
-        before = standing
-        if used:
-            before = _mean(motions[: len(used)], control)
-            left = None if splice is None else splice.at(now_ns)
-            before = before if left is None else _plus(before, left)
+        before = _before(schedule, control, now_ns) or standing
+        mix = Mix.of(chosen, control)
+        wish = _wish(mix, chosen[-1], control, now_ns)
         splice = Splice(now_ns, chosen[-1].step_ns, *_minus(before, wish))
     offset = None if splice is None else splice.at(now_ns)
     if offset is None:
@@ -197,7 +247,23 @@ def target(schedule: Schedule, control: Control, now_ns: int, standing: Motion) 
         wish = _plus(wish, offset)
     if control.mode is not ChunkMode.ENSEMBLE:  # only the one in use and the one that may follow matter from here on
         alive = tuple([track for track in alive if track is alive[-1] or track in chosen])
-    return Schedule(alive, using, turn_ends_ns, splice, schedule.newest), wish
+    return Schedule(alive, using, mix, turn_ends_ns, splice, schedule.newest), wish
+
+
+def _wish(mix: Mix, last: Track, control: Control, now_ns: int) -> Motion:
+    if control.mode is ChunkMode.FIRST:
+        return Motion(last.first, (0.0,) * len(last.first))
+    return mix.at(now_ns)
+
+
+def _before(schedule: Schedule, control: Control, now_ns: int) -> Motion | None:
+    """What the chunks used until now would want at this instant; None where there were none."""
+    last = next((track for track in reversed(schedule.alive) if track.sequence in schedule.using), None)
+    if last is None or schedule.mix is None:
+        return None
+    wish = _wish(schedule.mix, last, control, now_ns)
+    left = None if schedule.splice is None else schedule.splice.at(now_ns)
+    return wish if left is None else _plus(wish, left)
 
 
 def _chosen(
@@ -217,52 +283,8 @@ def _chosen(
     return (newest,), newest.observed_ns + (reached + control.open_loop_steps) * newest.step_ns
 
 
-def _motions(tracks: tuple[Track, ...], control: Control, now_ns: int) -> Float:
-    """Position and velocity of every track at an instant, shape (tracks, 2, joints).
-
-    Elementwise products and sums in a fixed order, no BLAS: the same numbers on every machine.
-    """
-    steps: list[Float] = []
-    powers: list[float] = []
-    for track in tracks:
-        step, into = divmod(now_ns - track.observed_ns, track.step_ns)
-        rate = 1e9 / track.step_ns
-        last = track.curve.shape[0] - 1
-        if control.mode is ChunkMode.FIRST:  # the first action, reached and standing
-            step, into = 0, track.step_ns
-            rate = 0.0
-        if 0 <= step <= last:
-            s = into / track.step_ns
-            powers += (1.0, s, s * s, s * s * s, 0.0, rate, 2.0 * rate * s, 3.0 * rate * s * s)
-        elif step < 0:  # observed a moment after this instant of the grid: its start
-            powers += (1.0, 0.0, 0.0, 0.0, 0.0, rate, 0.0, 0.0)
-            step = 0
-        else:  # over since the last tick, asked for once more to be faded out: straight on
-            s = min((now_ns - track.ends_ns) / track.step_ns, 1.0)
-            powers += (1.0, 1.0 + s, 1.0 + 2.0 * s, 1.0 + 3.0 * s, 0.0, rate, 2.0 * rate, 3.0 * rate)
-            step = last
-        steps.append(track.curve[step])
-    scales = np.array(powers).reshape(-1, 2, 4, 1)
-    return np.asarray((scales * np.array(steps)[:, None]).sum(axis=2))
-
-
-def _mean(motions: Float, control: Control) -> Motion:
-    """Weighted mean of ``motions``, shape (tracks, 2, joints): exp(-m·i), i = 0 for the oldest (ACT, section IV-B)."""
-    if len(motions) == 1:
-        position, velocity = motions[0].tolist()
-    else:
-        decay = math.exp(-control.ensemble_m)
-        weights = [1.0]
-        for _ in range(len(motions) - 1):
-            weights.append(weights[-1] * decay)
-        total = sum(weights)
-        share = np.array([weight / total for weight in weights])
-        position, velocity = (share[:, None, None] * motions).sum(axis=0).tolist()
-    return Motion(tuple(position), tuple(velocity))
-
-
-def _curve(targets: Float) -> Float:
-    """Cubic coefficients through all actions of a chunk, see the head of this module. Shape (chunk, 4, joints)."""
+def _curve(targets: Float, step_s: float) -> Float:
+    """The curve of :class:`Track` through all actions of a chunk; see the head of this module."""
     length, joints = targets.shape
     knots = np.empty((length + 1, joints))
     knots[1:] = targets
@@ -271,15 +293,16 @@ def _curve(targets: Float) -> Float:
     slope = np.empty_like(knots)
     slope[0], slope[-1] = rise[0], rise[-1]
     before, after = rise[:-1], rise[1:]
-    mean = 0.5 * (before + after)
     # A slope within three times the smaller neighbour, and zero at a turning point, keeps the cubic monotone.
     bound = np.where(before * after > 0.0, 3.0 * np.minimum(np.abs(before), np.abs(after)), 0.0)
-    slope[1:-1] = np.clip(mean, -bound, bound)
-    curve = np.empty((length, 4, joints))
-    curve[:, 0] = knots[:-1]
-    curve[:, 1] = slope[:-1]
-    curve[:, 2] = 3.0 * rise - 2.0 * slope[:-1] - slope[1:]
-    curve[:, 3] = slope[:-1] + slope[1:] - 2.0 * rise
+    slope[1:-1] = np.minimum(np.maximum(0.5 * (before + after), -bound), bound)
+    start, end = slope[:-1], slope[1:]
+    curve = np.zeros((length + 1, 4, 2 * joints))
+    position, velocity = curve[:, :, :joints], curve[:, :, joints:]
+    position[:, 0], position[:, 1] = knots, slope
+    position[:-1, 2] = 3.0 * rise - 2.0 * start - end
+    position[:-1, 3] = start + end - 2.0 * rise
+    velocity[:, :3] = position[:, 1:] * (_POWERS / step_s)
     curve.setflags(write=False)
     return curve
 
