@@ -188,6 +188,13 @@ class DynamixelArm:
             finished_ns=time.monotonic_ns(),
         )
 
+    def where(self) -> dict[str, float]:
+        """Joint angles [rad] at this moment, by name; DeviceError where a servo is silent. Not for the tick."""
+        register = self._models[0]["present_position"]
+        found = self._bus.read_all(self._ids, register.address, register.size)
+        ticks = np.array([register.decode(found[servo]) for servo in self._ids], dtype=np.int64)
+        return dict(zip(self.joints, self.units.position(ticks).tolist(), strict=True))
+
     def health(self) -> tuple[ServoHealth, ...]:
         return tuple(
             ServoHealth(

@@ -88,14 +88,15 @@ def program(bus: Bus, servo: int, model: Model, wanted: Programming, *, may_rela
     """Bring one servo to ``wanted``, touching EEPROM only where it differs, and read everything back.
 
     A servo that holds torque keeps it: where EEPROM would have to change, which needs torque off, it is refused unless
-    ``may_relax``.
+    ``may_relax``; then it lets go for some milliseconds and holds again where it stands.
 
     Raises:
         DeviceError: torque in the way, or a register that did not take its value.
     """
     differing = {name: value for name, value in wanted.eeprom.items() if value != _eeprom(bus, servo, model)[name]}
     if differing:
-        if bus.read(servo, model["torque_enable"]):
+        holding = bus.read(servo, model["torque_enable"])
+        if holding:
             if not may_relax:
                 name, value = next(iter(differing.items()))
                 raise DeviceError(
@@ -105,6 +106,9 @@ def program(bus: Bus, servo: int, model: Model, wanted: Programming, *, may_rela
             bus.write(servo, model["torque_enable"], 0)
         for name, value in _limits_last(differing).items():
             bus.write(servo, model[name], value)
+        if holding:
+            bus.write(servo, model["goal_position"], bus.read(servo, model["present_position"]))
+            bus.write(servo, model["torque_enable"], 1)
     for name, value in wanted.ram.items():
         bus.write(servo, model[name], value)
     found = _eeprom(bus, servo, model) | {name: bus.read(servo, model[name]) for name in wanted.ram}

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import pty
 import select
+import termios
 import threading
 import time
 import tty
@@ -51,6 +52,8 @@ class Wire:
         self.servos = {number: Servo(number, model(name)) for number, name in models.items()}
         self.knows_fast = fast
         self.mute: set[int] = set()
+        self.speed: int | None = None
+        """termios speed at which they listen; None: any."""
         self.fault: Fault = lambda _servo, answer: answer
         self.requests: list[bytes] = []
         self._master, self._slave = pty.openpty()
@@ -84,7 +87,10 @@ class Wire:
         while not self._ended.is_set():
             if not select.select([self._master], [], [], 0.01)[0]:
                 continue
-            buffer += os.read(self._master, 4096)
+            data = os.read(self._master, 4096)
+            if self.speed is not None and termios.tcgetattr(self._slave)[5] != self.speed:
+                continue  # at another baud all they hear is noise
+            buffer += data
             while len(buffer) >= 10 and len(buffer) >= (end := 7 + (buffer[5] | buffer[6] << 8)):
                 request = bytes(buffer[:end])
                 del buffer[:end]
