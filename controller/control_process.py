@@ -21,7 +21,7 @@ from controller.loop import ControlLoop, Termination
 from controller.realtime import enter_realtime
 from controller.topics import CHUNKS, ORDERS, TICKS
 from drivers.dynamixel.arm import DynamixelArm
-from episodes.records import ChunkRecord, Order, OrderRecord
+from episodes.records import ChunkRecord, Order, OrderRecord, TickRecord
 from spec.chunk import Chunk
 from spec.errors import CadenzaError
 
@@ -64,6 +64,10 @@ def work(child: Child) -> None:
     node = child.node
     inbox = SharedInbox(node.subscriber(CHUNKS, ChunkRecord), node.subscriber(ORDERS, OrderRecord))
     ticks = node.publisher(TICKS)
+
+    def publish(record: TickRecord) -> None:
+        ticks.send(record)  # no room means that every reader sleeps; the recorder sees the gap
+
     with DynamixelArm(robot.follower, rate_hz=robot.control.rate_hz) as arm:
         loop = ControlLoop(
             arm,
@@ -71,7 +75,7 @@ def work(child: Child) -> None:
             MonotonicClock(),
             robot.control.rate_hz,
             inbox,
-            ticks.send,
+            publish,
             lambda line: child.event(time.monotonic_ns(), "control", line),
         )
         signal.signal(

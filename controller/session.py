@@ -1,0 +1,220 @@
+"""A session: episode after episode with one running set of processes.
+
+Per episode: to the start pose, prepare the scene, record, let the policy drive until the judge or the clock says stop,
+hold, close the recording.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from controller.process import FIRST_BACKOFF_S
+from controller.supervisor import Supervisor
+from episodes.outcome import Outcome, Termination
+from episodes.records import Mode, Order
+
+HOME_S = 40.0
+"""Longest time to the start pose [s]; the control loop latches a fault before."""
+ANSWER_S = 5.0
+"""Longest time the recorder may take to open or close a file [s]."""
+SETTLE_S = 0.3
+"""From a prepared scene to the first look at it [s]: longer than a picture is on its way."""
+_NEAR_RAD = 2e-3
+_STANDING_RAD_S = 1e-3
+
+
+class Judge(Protocol):
+    """Knows the task: sets the scene and says when it is done."""
+
+    def prepare(self, episode: int) -> Mapping[str, str]:
+        """Set the scene for an episode, the arm being at its start pose; returns labels for the log."""
+        ...
+
+    def success(self) -> bool | None:
+        """True once the task is done, None where nobody can tell."""
+        ...
+
+
+class NoJudge:
+    """Nobody says how it went: episodes last their time and stay unlabelled."""
+
+    def prepare(self, episode: int) -> Mapping[str, str]:
+        return {"episode": str(episode)}
+
+    def success(self) -> bool | None:
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class EpisodeResult:
+    """What became of one episode."""
+
+    path: Path | None
+    """The closed recording; None where there is none."""
+    outcome: Outcome
+    termination: Termination
+    seconds: float
+    """The policy drove this long [s]."""
+    dropped: Mapping[str, int]
+    """Records that never reached the recorder, by topic."""
+
+
+class _BrokenError(Exception):
+    """The episode cannot go on; carries why."""
+
+    def __init__(self, termination: Termination) -> None:
+        self.termination = termination
+
+
+class Session:
+    """Runs episodes on a started :class:`Supervisor`.
+
+    Args:
+        supervisor: entered.
+        judge: of the task.
+        seconds: time limit of an episode, counted from the moment the policy drives.
+    """
+
+    def __init__(self, supervisor: Supervisor, judge: Judge, seconds: float) -> None:
+        self._run, self._judge, self._seconds = supervisor, judge, seconds
+        self._answers: list[dict[str, Any]] = []
+        self._home = supervisor.robot.limits().home
+        self._index = _first_free(supervisor.episodes_folder)
+
+    def episode(self, number: int) -> EpisodeResult:
+        """Run one episode to its end, whatever that is. Raises nothing on account of it.
+
+        Raises:
+            CadenzaError: too little room on the disk to begin.
+        """
+        path = self._run.episodes_folder / f"episode-{self._index:06d}.mcap"
+        self._index += 1
+        opened = False
+        began_s = 0.0
+        outcome, ended = Outcome.ABORTED, Termination.OPERATOR
+        try:
+            self._go_home()
+            labels = {**self._judge.prepare(number), "mode": self._run.robot.control.mode.value}
+            self._wait(lambda: False, SETTLE_S)
+            self._run.begin_episode(path, labels)
+            opened = True
+            self._await_answer("opened")
+            began_s = self._start()
+            outcome, ended = self._drive(began_s)
+        except _BrokenError as broken:
+            ended = broken.termination
+        seconds = time.monotonic() - began_s if began_s else 0.0
+        self._hold()
+        closed = self._close(outcome, ended, seconds) if opened else {}
+        if opened and not closed:
+            return self._lost(path, ended, seconds)
+        where = Path(closed["path"]) if closed else None
+        return EpisodeResult(where, outcome, ended, seconds, closed.get("dropped", {}))
+
+    def _go_home(self) -> None:
+        self._run.follow(False)
+        sent_ns = self._run.order(Order.HOME)
+        if not self._wait(lambda: self._at_home(sent_ns), HOME_S):
+            raise _BrokenError(Termination.FAULT)
+
+    def _at_home(self, sent_ns: int) -> bool:
+        watch = self._run.watch
+        if watch.tick is None or watch.tick.now_ns <= sent_ns or watch.mode is not Mode.HOLD:
+            return False
+        return bool(np.all(np.abs(watch.commanded() - self._home) < _NEAR_RAD))
+
+    def _start(self) -> float:
+        """Let the policy drive; returns since when [s]."""
+        self._run.order(Order.START)
+        self._run.follow(True)
+        if not self._wait(lambda: self._run.watch.mode is Mode.POLICY, self._seconds):
+            raise _BrokenError(Termination.TIME_LIMIT)
+        return time.monotonic()
+
+    def _drive(self, began_s: float) -> tuple[Outcome, Termination]:
+        if self._wait(self._done, self._seconds - (time.monotonic() - began_s)):
+            return Outcome.SUCCESS, Termination.DONE
+        unknown = self._judge.success() is None
+        return Outcome.UNLABELLED if unknown else Outcome.FAIL, Termination.TIME_LIMIT
+
+    def _done(self) -> bool:
+        return self._judge.success() is True
+
+    def _hold(self) -> None:
+        self._run.follow(False)
+        if self._run.driving:
+            self._run.order(Order.HOLD)
+            deadline = time.monotonic() + 2.0
+            while time.monotonic() < deadline and self._run.driving and self._moving():
+                self._answers += self._run.poll()
+
+    def _moving(self) -> bool:
+        watch = self._run.watch
+        return watch.mode in {Mode.POLICY, Mode.EASE_IN} or watch.speed() > _STANDING_RAD_S
+
+    def _close(self, outcome: Outcome, ended: Termination, seconds: float) -> dict[str, Any]:
+        """The recorder's answer; empty where it has none to give."""
+        self._run.end_episode(outcome, ended, {"seconds": f"{seconds:.3f}"})
+        deadline = time.monotonic() + ANSWER_S
+        while time.monotonic() < deadline:
+            self._answers += self._run.poll()
+            for answer in self._answers:
+                if answer["kind"] == "closed" and "path" in answer:
+                    self._answers.clear()
+                    return answer
+                if answer["kind"] in {"died", "failed"} or (answer["kind"] == "closed" and "path" not in answer):
+                    self._answers.clear()
+                    return {}
+        return {}
+
+    def _lost(self, path: Path, ended: Termination, seconds: float) -> EpisodeResult:
+        """The recorder died or gave up: what is on the disk is recovered."""
+        time.sleep(FIRST_BACKOFF_S)
+        self._run.recover()
+        if ended in {Termination.DONE, Termination.TIME_LIMIT}:
+            ended = Termination.RECORDER_DIED
+        return EpisodeResult(path if path.exists() else None, Outcome.ABORTED, ended, seconds, {})
+
+    def _await_answer(self, kind: str) -> None:
+        if not self._wait(lambda: any(answer["kind"] == kind for answer in self._answers), ANSWER_S):
+            raise _BrokenError(Termination.RECORDER_DIED)
+        self._answers = [answer for answer in self._answers if answer["kind"] != kind]
+
+    def _wait(self, done: Callable[[], bool], seconds: float) -> bool:
+        """Let time pass until ``done``; False when it is up.
+
+        Raises:
+            _BrokenError: something ended the episode.
+        """
+        deadline = time.monotonic() + seconds
+        while not done():
+            if time.monotonic() >= deadline:
+                return False
+            self._answers += self._run.poll()
+            if self._run.interrupted:
+                raise _BrokenError(Termination.OPERATOR)
+            if not self._run.driving:
+                raise _BrokenError(Termination.CONTROL_DIED)
+            if self._run.watch.mode is Mode.FAULT:
+                raise _BrokenError(Termination.FAULT)
+            self._heed_recorder()
+        return True
+
+    def _heed_recorder(self) -> None:
+        for answer in self._answers:
+            if answer["kind"] == "failed":
+                raise _BrokenError(Termination.DISK_FULL if answer["full"] else Termination.RECORDER_DIED)
+            if answer["kind"] == "died":
+                raise _BrokenError(Termination.RECORDER_DIED)
+
+
+def _first_free(folder: Path) -> int:
+    """Number of the next episode of a folder that may hold some."""
+    taken = [path.name.split(".")[0].removeprefix("episode-") for path in folder.glob("episode-*.mcap*")]
+    return max((int(number) + 1 for number in taken if number.isdigit()), default=0)

@@ -1,0 +1,302 @@
+"""Starts the processes of a run, watches them, restarts those that may be restarted, and ends them in order.
+
+The control process is never restarted: when it is gone the servos' Bus Watchdog has stopped the arm, and moving again
+is for a person to decide.
+"""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import Any, Self
+
+from controller.ipc import Node, new_namespace, remove_namespace, sweep
+from controller.process import Process
+from controller.topics import EVENTS, ORDERS, topics
+from controller.watch import Watch
+from episodes.records import Order, OrderRecord
+from episodes.recovery import Recovered, recover_folder
+from episodes.schema.cadenza_pb2 import Event
+from export.bundle import Bundle
+from spec.errors import CadenzaError, DeviceError
+from spec.files import write_atomically
+from spec.robot import Robot
+
+POLL_S = 0.02
+READY_S = 20.0
+"""Longest time any process may take to become ready [s]; usual is under two."""
+STOP_S = 4.0
+"""Longest time to end; the arm needs up to two seconds to come to rest."""
+LEAST_FREE_BYTES = 500_000_000
+"""An episode of ten minutes with two cameras takes about as much."""
+
+CONTROL, INFERENCE, RECORDER = "control", "inference", "recorder"
+
+
+class Supervisor:
+    """The processes of one run. Use as a context manager, from the main thread.
+
+    Args:
+        robot: ports and camera addresses are the real ones.
+        bundle: verified and fitting.
+        out: folder of the run: episodes, logs, resolved robot file.
+        say: takes one line for the person watching.
+
+    Raises:
+        CadenzaError: from ``__enter__``, when some process cannot do its work; says which and why.
+    """
+
+    def __init__(self, robot: Robot, bundle: Bundle, out: Path, say: Callable[[str], None]) -> None:
+        self.robot, self.bundle, self.out = robot, bundle, out
+        self.episodes_folder = out / "episodes"
+        self._say = say
+        self._namespace = new_namespace()
+        self._robot_file = out / "robot.resolved.json"
+        self.processes: dict[str, Process] = {}
+        self.recovered: list[Recovered] = []
+        self.interrupted = False
+        self.startup_s = 0.0
+        self._orders_sent = 0
+        self._following = False
+        self._closing = False
+        self._peak_mb: dict[str, float] = {}
+        self._memory_s = 0.0
+        self._messages: list[tuple[str, dict[str, Any]]] = []
+        self._last = ExitStack()
+
+    def __enter__(self) -> Self:
+        began = time.monotonic()
+        try:
+            self._prepare()
+            self._start()
+        except BaseException:
+            self.close()
+            raise
+        self.startup_s = time.monotonic() - began
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # -- what a session asks for
+
+    def poll(self) -> list[dict[str, Any]]:
+        """Let time pass: take in what the processes say, restart the dead. Returns what the recorder said."""
+        time.sleep(POLL_S)
+        for event in self.watch.look():
+            self._tell(event)
+        for process in self.processes.values():
+            self._messages += [(process.name, message) for message in process.listen()]
+        self._revive()
+        said = [message for name, message in self._messages if name == RECORDER]
+        for name, message in self._messages:
+            if message["kind"] == "warning":
+                self._say(message["text"])
+            if name == INFERENCE and message["kind"] == "ready" and self._following:
+                self.follow(True)
+        self._messages.clear()
+        self._measure_memory()
+        return said
+
+    @property
+    def driving(self) -> bool:
+        """Whether the control process lives."""
+        return self.processes[CONTROL].alive
+
+    def order(self, order: Order) -> int:
+        """Send one order to the control loop; returns when [ns]."""
+        now = time.monotonic_ns()
+        self._orders.send(OrderRecord(self._orders_sent, now, int(order)))
+        self._orders_sent += 1
+        self._event(now, "order", order.name)
+        return now
+
+    def follow(self, following: bool) -> None:
+        """Have the policy asked at every policy step, or not."""
+        self._following = following
+        if following:
+            self.processes[INFERENCE].tell(do="resume", sequence=self.watch.next_chunk)
+        else:
+            self.processes[INFERENCE].tell(do="pause")
+
+    def begin_episode(self, path: Path, labels: dict[str, str]) -> None:
+        """Have the recorder open an episode; it answers ``opened`` or ``failed``.
+
+        Raises:
+            CadenzaError: too little room on the disk.
+        """
+        check_room(self.out)
+        self.processes[RECORDER].tell(do="open", path=str(path), labels=labels)
+
+    def end_episode(self, outcome: str, termination: str, facts: dict[str, str]) -> None:
+        """Have the recorder close it; it answers ``closed`` or ``failed``."""
+        self.processes[RECORDER].tell(do="close", outcome=outcome, termination=termination, facts=facts)
+
+    def recover(self) -> list[Recovered]:
+        """Save what a killed recorder left."""
+        try:
+            found = recover_folder(self.episodes_folder)
+        except (CadenzaError, OSError) as error:
+            self._say(f"episodes: cannot recover: {error}")
+            return []
+        for item in found:
+            self._say(f"recovered {item.messages} records of {item.part.name}")
+        self.recovered += found
+        return found
+
+    def report(self) -> dict[str, Any]:
+        """Everything counted so far; complete after :meth:`close`. JSON-able."""
+        control = self.processes.get(CONTROL)
+        ready = (control.ready or {}) if control else {}
+        return {
+            "startup_s": self.startup_s,
+            "realtime": ready.get("realtime", []),
+            "realtime_missing": ready.get("missing", []),
+            **self.watch.tally.as_dict(),
+            "restarts": {name: process.restarts for name, process in self.processes.items() if process.restarts},
+            "recovered": [str(item.episode) for item in self.recovered if item.episode],
+            "peak_memory_mb": self._peak_mb,
+            "processes": {name: process.report for name, process in self.processes.items()},
+        }
+
+    # -- starting
+
+    def _prepare(self) -> None:
+        self.out.mkdir(parents=True, exist_ok=True)
+        check_room(self.out)
+        sweep()
+        self.recover()
+        write_atomically(self._robot_file, self.robot.model_dump_json(indent=2).encode())
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._last.callback(signal.signal, number, signal.signal(number, self._interrupt))
+        self._last.callback(remove_namespace, self._namespace)
+        self._node = Node(self._namespace, topics(self.robot, 1.0 / self.bundle.manifest.action.step_s), "supervisor")
+        self._last.callback(self._node.close)
+        self._orders = self._node.publisher(ORDERS)
+        self._events = self._node.publisher(EVENTS)
+        self.watch = Watch(self._node, len(self.robot.follower.joints))
+
+    def _start(self) -> None:
+        bundle = ("--bundle", str(self.bundle.folder.resolve()))
+        self._add(CONTROL, "controller.control_process")
+        self._add(RECORDER, "controller.recorder_process", *bundle)
+        self._add(INFERENCE, "controller.inference_process", *bundle)
+        for name in self.robot.cameras:
+            self._add(f"camera {name}", "controller.camera_process", "--camera", name)
+        for process in self.processes.values():
+            process.start()
+        self._await_ready()
+
+    def _add(self, name: str, module: str, *arguments: str) -> None:
+        common = ("--robot", str(self._robot_file), "--namespace", self._namespace)
+        log = self.out / "logs" / f"{name.replace(' ', '-')}.log"
+        self.processes[name] = Process(name, module, (*common, *arguments), log)
+
+    def _await_ready(self) -> None:
+        until = time.monotonic() + READY_S
+        while not all(process.ready for process in self.processes.values()):
+            time.sleep(POLL_S)
+            self.watch.look()
+            for process in self.processes.values():
+                self._messages += [(process.name, message) for message in process.listen()]
+                if not process.alive and process.ready is None:
+                    process.listen()
+                    raise DeviceError(process.refusal or f"{process.name}: {_ending(process)}")
+                if time.monotonic() > until and process.ready is None:
+                    raise DeviceError(f"{process.name}: not ready after {READY_S:.0f} s; see {process.log}")
+            if self.interrupted:
+                raise KeyboardInterrupt
+
+    # -- watching
+
+    def _revive(self) -> None:
+        for process in self.processes.values():
+            if process.alive or process.name == CONTROL or self._closing:
+                continue
+            if process.refusal is not None:
+                continue
+            if process.status is not None and process.ready is not None:
+                self._say(f"{process.name}: {_ending(process)}; starting it again")
+                self._event(time.monotonic_ns(), "died", f"{process.name}: {_ending(process)}")
+                self._messages.append((process.name, {"kind": "died"}))
+                process.ready = None
+                self._node.clean_up()
+            if process.may_restart():
+                process.restart()
+                self._event(time.monotonic_ns(), "restarted", process.name)
+
+    def _event(self, now_ns: int, kind: str, text: str) -> None:
+        self._events.send_bytes(Event(time_ns=now_ns, source="supervisor", kind=kind, text=text).SerializeToString())
+
+    def _tell(self, event: Event) -> None:
+        """Ordinary changes of mode and our own doings are on record; they need no line on the screen."""
+        if event.kind == "control" and ("FAULT" in event.text or "->" not in event.text):
+            self._say(f"control: {event.text}")
+        elif event.kind != "control" and event.source != "supervisor":
+            self._say(f"{event.source}: {event.kind.replace('_', ' ')}: {event.text}")
+
+    def _measure_memory(self) -> None:
+        now = time.monotonic()
+        if now < self._memory_s:
+            return
+        self._memory_s = now + 1.0
+        for name, process in self.processes.items():
+            self._peak_mb[name] = max(self._peak_mb.get(name, 0.0), process.memory_mb())
+
+    def _interrupt(self, _number: int, _frame: FrameType | None) -> None:
+        self.interrupted = True
+
+    # -- ending
+
+    def close(self) -> None:
+        """End every process in order, the arm held first and the recorder last. May be called twice."""
+        if self._closing:
+            return
+        self._closing = True
+        control = self.processes.get(CONTROL)
+        if control is not None and control.alive:
+            self.order(Order.STOP)
+            deadline = time.monotonic() + STOP_S
+            while control.alive and time.monotonic() < deadline:
+                time.sleep(POLL_S)
+                self.watch.look()
+                control.listen()
+            control.terminate()
+            control.wait(STOP_S)
+        for process in reversed(self.processes.values()):
+            process.terminate()
+        for process in self.processes.values():
+            process.wait(STOP_S)
+        if self.processes:
+            self.watch.look()
+            self.recover()
+        self._last.close()
+
+
+def check_room(folder: Path) -> None:
+    """Refuse to begin what cannot be recorded.
+
+    Raises:
+        CadenzaError: says how much is free.
+    """
+    free = shutil.disk_usage(folder).free
+    if free < LEAST_FREE_BYTES:
+        raise CadenzaError(
+            f"{folder}: {free / 1e6:.0f} MB free, {LEAST_FREE_BYTES / 1e6:.0f} MB needed to record an episode"
+        )
+
+
+def _ending(process: Process) -> str:
+    """How a process came to its end, in words."""
+    status = process.status
+    if status is not None and status < 0:
+        return f"killed by {signal.Signals(-status).name}"
+    words = process.last_words()
+    return f"ended with status {status}" + (f": {words}" if words else "")

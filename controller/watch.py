@@ -1,0 +1,107 @@
+"""What the supervisor sees of a run as it goes by: ticks, chunks, events, counted as they come."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from controller.ipc import Node
+from controller.topics import CHUNKS, EVENTS, TICKS
+from episodes.layout import records_of
+from episodes.records import ChunkRecord, Flag, Mode, TickRecord
+from episodes.schema.cadenza_pb2 import Event
+from spec.arrays import Float
+
+
+@dataclass(slots=True)
+class Tally:
+    """Counts of one run."""
+
+    ticks: int = 0
+    skipped: int = 0
+    bus_errors: int = 0
+    chunks: int = 0
+    flags: Counter[str] = field(default_factory=Counter)
+    """Ticks that carried each flag."""
+    events: Counter[str] = field(default_factory=Counter)
+    """By ``source: kind``."""
+    faults: list[str] = field(default_factory=list)
+    """What the control loop said about faults."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-able."""
+        return {
+            "ticks": self.ticks,
+            "missed_ticks": self.skipped,
+            "bus_errors": self.bus_errors,
+            "chunks": self.chunks,
+            "flags": dict(self.flags),
+            "events": dict(self.events),
+            "faults": self.faults,
+        }
+
+
+class Watch:
+    """Reads along, without being able to hold anybody up.
+
+    Args:
+        node: of the supervisor.
+        joints: of the follower.
+    """
+
+    def __init__(self, node: Node, joints: int) -> None:
+        self._ticks = node.subscriber(TICKS, TickRecord)
+        self._chunks = node.subscriber(CHUNKS, ChunkRecord)
+        self._events = node.bytes_subscriber(EVENTS)
+        self._joints = joints
+        self.tally = Tally()
+        self.tick: TickRecord | None = None
+        """The newest."""
+        self.next_chunk = 0
+        """First chunk number nobody has used."""
+
+    def look(self) -> list[Event]:
+        """Take in what has come; returns the events."""
+        ticks = self._ticks.drain()
+        if ticks:
+            self._count(ticks)
+        for chunk in self._chunks.drain():
+            self.tally.chunks += 1
+            self.next_chunk = max(self.next_chunk, chunk.sequence + 1)
+        events: list[Event] = []
+        while (content := self._events.receive()) is not None:
+            event = Event.FromString(content)
+            self.tally.events[f"{event.source}: {event.kind}"] += 1
+            if "FAULT" in event.text:
+                self.tally.faults.append(event.text)
+            events.append(event)
+        return events
+
+    def _count(self, ticks: list[TickRecord]) -> None:
+        batch = records_of(b"".join(map(bytes, ticks)))
+        self.tick = ticks[-1]
+        self.tally.ticks += len(ticks)
+        self.tally.skipped += int(batch["skipped"].sum())
+        self.tally.bus_errors = int(ticks[-1].bus_errors)
+        for flag in Flag:
+            if count := int(np.count_nonzero(batch["flags"] & int(flag))):
+                self.tally.flags[str(flag.name).lower()] += count
+
+    @property
+    def mode(self) -> Mode | None:
+        """What the arm was doing at the newest tick."""
+        return None if self.tick is None else Mode(self.tick.mode)
+
+    def commanded(self) -> Float:
+        """Joint target of the newest tick [rad], shape (joints,); NaN where there is none."""
+        return np.array([] if self.tick is None else self.tick.limited[: self._joints])
+
+    def speed(self) -> float:
+        """Largest commanded joint speed of the newest tick [rad/s]; 0 where nothing is commanded."""
+        if self.tick is None:
+            return 0.0
+        speeds = np.abs(self.tick.limited_velocity[: self._joints])
+        return float(np.nanmax(speeds)) if np.isfinite(speeds).any() else 0.0
