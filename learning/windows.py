@@ -1,10 +1,39 @@
-"""Training windows: what the policy would have seen, and what the expert did next."""
+"""Training windows from recorded episodes: what the policy would have seen, and what was right to do next.
+
+Histories come from :mod:`episodes.windows`, as in the live policy, and pictures are the logged JPEG bytes, so that
+training sees what the policy will see.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
 
+import numpy as np
+import torch
 from torch import Tensor
+
+from episodes.reader import Episode, read_episode
+from episodes.windows import action_targets, history, newest_at
+from learning.config import ActorConfig
+from spec.action import ActionSpace, encode
+from spec.arrays import Bool, Bytes, Float, Int
+from spec.errors import CadenzaError, MisfitError, SpecError
+from spec.observation import decode_jpeg, policy_image, policy_state
+
+_APART_NS = 3_600_000_000_000
+"""Episodes are laid on one time axis this far apart, so that one search serves all of them."""
+
+
+class Labels(StrEnum):
+    """What counts as the right action."""
+
+    PLAN = "plan"
+    """The chunk written down at each policy step, e.g. by a scripted expert."""
+    SENT = "sent"
+    """What was really sent to the servos afterwards."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -13,7 +42,7 @@ class Windows:
 
     Shapes: state (batch, H, S) [rad, rad/s]; images by camera (batch, H, height, width, 3) uint8 RGB; mask
     (batch, H), True where a frame is real; actions (batch, C, A) in action units; action_mask (batch, C), True where
-    the episode really went on that long.
+    the right action is known.
     """
 
     state: Tensor
@@ -25,12 +54,174 @@ class Windows:
     def __len__(self) -> int:
         return int(self.state.shape[0])
 
-    def select(self, rows: Tensor) -> Windows:
-        """The windows with these indices."""
-        return Windows(
-            self.state[rows],
-            {name: image[rows] for name, image in self.images.items()},
-            self.mask[rows],
-            self.actions[rows],
-            self.action_mask[rows],
+
+@dataclass(slots=True, eq=False)
+class _Gathered:
+    """Pieces of all episodes, before they are joined."""
+
+    tick_ns: list[Int] = field(default_factory=list)
+    position: list[Float] = field(default_factory=list)
+    velocity: list[Float] = field(default_factory=list)
+    sent: list[Float] = field(default_factory=list)
+    observed_ns: list[Int] = field(default_factory=list)
+    episode: list[Int] = field(default_factory=list)
+    ends_ns: list[int] = field(default_factory=list)
+    plans: list[Float] = field(default_factory=list)
+    frames: dict[str, list[Int]] = field(default_factory=dict)
+    images: dict[str, list[Bytes]] = field(default_factory=dict)
+
+
+class Demonstrations:
+    """Episodes in memory, pictures decoded once, windows cut on demand.
+
+    A sample is a policy step of the log. A window may look at it late: its joints and actions are then taken
+    ``delay`` after the picture, as on a robot whose camera lags behind its encoders.
+
+    Args:
+        paths: closed episodes.
+        config: which cameras, sizes, steps and action space.
+        labels: where the right actions come from.
+        progress: called after each episode.
+
+    Raises:
+        CadenzaError: no episode, or one of another robot, or without what ``labels`` needs.
+    """
+
+    def __init__(
+        self,
+        paths: Sequence[Path],
+        config: ActorConfig,
+        labels: Labels = Labels.PLAN,
+        progress: Callable[[], None] = lambda: None,
+    ) -> None:
+        if not paths:
+            raise SpecError("--data", "", "no episodes there; record some: cadenza demos")
+        self.config, self.labels = config, labels
+        self._step_ns = round(config.act_step_s * 1e9)
+        gathered = _Gathered(frames={name: [] for name in config.cameras}, images={name: [] for name in config.cameras})
+        for number, path in enumerate(paths):
+            self._take(read_episode(path, tuple(config.cameras)), number, gathered)
+            progress()
+        self._tick_ns = np.concatenate(gathered.tick_ns)
+        self._position, self._velocity = np.concatenate(gathered.position), np.concatenate(gathered.velocity)
+        self._sent = np.concatenate(gathered.sent)
+        self._observed_ns = np.concatenate(gathered.observed_ns)
+        self.episode = np.concatenate(gathered.episode)
+        """Episode of each sample, shape (samples,)."""
+        self._ends_ns = np.array(gathered.ends_ns, dtype=np.int64)
+        self._plans = np.concatenate(gathered.plans) if labels is Labels.PLAN else None
+        self._frames = {name: np.concatenate(parts) for name, parts in gathered.frames.items()}
+        self._images = {name: np.concatenate(parts) for name, parts in gathered.images.items()}
+
+    def __len__(self) -> int:
+        return len(self._observed_ns)
+
+    @property
+    def nbytes(self) -> int:
+        """Memory the pictures take."""
+        return sum(images.nbytes for images in self._images.values())
+
+    def _take(self, episode: Episode, number: int, gathered: _Gathered) -> None:
+        if episode.joints != self.config.joints:
+            raise MisfitError(f"{episode.path}: joints {list(episode.joints)}, others have {list(self.config.joints)}")
+        if not episode.chunks or not len(episode.ticks):
+            raise CadenzaError(f"{episode.path}: holds no policy steps to learn from")
+        offset = number * _APART_NS - int(episode.ticks["now_ns"][0])
+        tick_ns = episode.ticks["now_ns"].astype(np.int64) + offset
+        observed = np.array([chunk.observed_ns for chunk in episode.chunks], dtype=np.int64) + offset
+        frames = {}
+        for name in self.config.cameras:
+            if name not in episode.frames or not len(episode.frames[name]):
+                raise MisfitError(f"{episode.path}: no pictures of camera {name!r} (has: {_with_pictures(episode)})")
+            frames[name] = newest_at(episode.frames[name].captured_ns + offset, observed)
+        seen = (observed >= tick_ns[0]) & np.all([index >= 0 for index in frames.values()], axis=0)
+        if self.labels is Labels.PLAN:
+            gathered.plans.append(_plans(episode, self.config.act_chunk_size + 1, self._step_ns)[seen])
+        for name, index in frames.items():
+            first = sum(len(part) for part in gathered.images[name])
+            gathered.frames[name].append(first + index[seen])
+            size = self.config.cameras[name]
+            pictures = [policy_image(decode_jpeg(jpeg), size) for jpeg in episode.frames[name].jpeg]
+            gathered.images[name].append(np.stack(pictures))
+        gathered.tick_ns.append(tick_ns)
+        gathered.position.append(np.asarray(episode.ticks["position"], dtype=np.float64))
+        gathered.velocity.append(np.asarray(episode.ticks["velocity"], dtype=np.float64))
+        gathered.sent.append(np.asarray(episode.ticks["sent"], dtype=np.float64))
+        gathered.observed_ns.append(observed[seen])
+        gathered.episode.append(np.full(int(seen.sum()), number, dtype=np.int64))
+        gathered.ends_ns.append(int(tick_ns[-1]))
+
+    def windows(self, rows: Int, delay_s: Float | None = None) -> Windows:
+        """Windows ending at the samples ``rows``, shape (batch,), each seen ``delay_s`` late, shape (batch,)."""
+        config = self.config
+        delay_ns = np.zeros(len(rows), np.int64) if delay_s is None else np.rint(delay_s * 1e9).astype(np.int64)
+        index, mask = history(
+            self._observed_ns, rows, config.obs_history_length, round(config.obs_step_s * 1e9), self.episode
         )
+        instants = np.minimum(self._observed_ns[index] + delay_ns[:, None], self._ends_ns[self.episode[rows], None])
+        ticks = newest_at(self._tick_ns, instants.ravel()).reshape(index.shape)
+        actions, known = self._actions(rows, delay_ns)
+        reference = self._sent[ticks[:, -1]]
+        return Windows(
+            state=torch.from_numpy(policy_state(self._position[ticks], self._velocity[ticks], config.state)),
+            images={name: torch.from_numpy(self._images[name][self._frames[name][index]]) for name in config.cameras},
+            mask=torch.from_numpy(mask),
+            actions=torch.from_numpy(_in_action_space(config.action_space, actions, reference)),
+            action_mask=torch.from_numpy(known),
+        )
+
+    def _actions(self, rows: Int, delay_ns: Int) -> tuple[Float, Bool]:
+        """Right joint targets [rad] and where they are known, shapes (batch, C, joints) and (batch, C)."""
+        length = self.config.act_chunk_size
+        observed = self._observed_ns[rows] + delay_ns
+        if self._plans is None:
+            targets, known = action_targets(observed, length, self._step_ns, self._tick_ns, self._sent)
+            due = observed[:, None] + self._step_ns * np.arange(1, length + 1, dtype=np.int64)
+            return targets, known & (due <= self._ends_ns[self.episode[rows], None])
+        part = (delay_ns / self._step_ns)[:, None, None]
+        plans = self._plans[rows]
+        return plans[:, :length] * (1.0 - part) + plans[:, 1:] * part, np.ones((len(rows), length), dtype=np.bool_)
+
+    def states_and_actions(self) -> tuple[Tensor, Tensor]:
+        """All states (N, S) and all known actions (M, A), to fit the normalisation to."""
+        states, actions = [], []
+        for start in range(0, len(self), 4096):
+            rows = np.arange(start, min(start + 4096, len(self)))
+            ticks = newest_at(self._tick_ns, self._observed_ns[rows])
+            targets, known = self._actions(rows, np.zeros(len(rows), dtype=np.int64))
+            moved = _in_action_space(self.config.action_space, targets, self._sent[ticks])
+            states.append(policy_state(self._position[ticks], self._velocity[ticks], self.config.state))
+            actions.append(moved[known])
+        return torch.from_numpy(np.concatenate(states)), torch.from_numpy(np.concatenate(actions))
+
+
+def episode_paths(folder: Path) -> list[Path]:
+    """Closed episodes of a folder, by name. Raises SpecError when there is none."""
+    paths = sorted(folder.glob("*.mcap"))
+    if not paths:
+        raise SpecError(str(folder), "no *.mcap", "no episodes there; record some: cadenza demos")
+    return paths
+
+
+def _plans(episode: Episode, length: int, step_ns: int) -> Float:
+    """The chunks of an episode, cut to ``length`` actions: shape (chunks, length, joints)."""
+    for chunk in episode.chunks:
+        if len(chunk.targets) < length or chunk.step_ns != step_ns:
+            raise MisfitError(
+                f"{episode.path}: chunk {chunk.sequence} plans {len(chunk.targets)} actions of "
+                f"{chunk.step_ns * 1e-9:g} s; labels from plans need {length} of {step_ns * 1e-9:g} s "
+                f"(one more than a chunk); use shorter chunks or --labels sent"
+            )
+    return np.stack([chunk.targets[:length] for chunk in episode.chunks])
+
+
+def _in_action_space(space: ActionSpace, targets: Float, reference: Float) -> np.ndarray[tuple[int, ...], np.dtype]:
+    if space is ActionSpace.JOINT_POSITION:
+        return targets.astype(np.float32)
+    moved = [encode(space, chunk, start) for chunk, start in zip(targets, reference, strict=True)]
+    return np.stack(moved).astype(np.float32)
+
+
+def _with_pictures(episode: Episode) -> str:
+    names: Iterable[str] = (name for name, frames in episode.frames.items() if len(frames))
+    return ", ".join(names) or "none"

@@ -1,0 +1,133 @@
+"""``cadenza learn warmup``: clone demonstrations."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import tyro
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from cadenza.arguments import parse
+from episodes.reader import read_episode
+from learning.actor import SequenceActor
+from learning.cloning import CloningLoss
+from learning.config import Activation, ActorConfig, Convolution, DecoderKind
+from learning.plots import plot_warmup
+from learning.warmup import Warmup, WarmupSettings, read_metrics
+from learning.windows import Demonstrations, Labels, episode_paths
+from spec.action import ActionSpace
+from spec.errors import SpecError
+from spec.manifest import ImageInput, StateFeature
+from spec.robotfile import validated
+
+_CNN = (
+    Convolution(channels=16, kernel=5),
+    Convolution(channels=32, kernel=3),
+    Convolution(channels=32, kernel=3),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ActorArgs:
+    """Sizes of the actor; names as in learning.config. The defaults train in minutes on one core."""
+
+    cameras: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ("top",)
+    """Cameras the policy sees; give the option once for each."""
+    image: tuple[int, int] = (96, 96)
+    """Height and width at which it sees them."""
+    state: tuple[StateFeature, ...] = (StateFeature.POSITION,)
+    obs_history_length: int = 2
+    obs_step_s: float = 0.1
+    action_space: ActionSpace = ActionSpace.JOINT_POSITION
+    act_chunk_size: int = 8
+    act_step_s: float = 0.1
+    decoder: DecoderKind = DecoderKind.AUTOREGRESSIVE
+    act_dim_model: int = 128
+    act_n_heads: int = 4
+    act_dim_feedforward: int = 256
+    act_n_encoder_layers: int = 2
+    act_n_decoder_layers: int = 2
+    act_dropout: float = 0.0
+    act_activation: Activation = Activation.RELU
+    act_pre_norm: bool = True
+    latent_dim: int = 128
+
+
+@dataclass(frozen=True, slots=True)
+class Args:
+    """Clone demonstrations: every step of every chunk is supervised. Run again to resume.
+
+    cadenza learn warmup --data runs/demos --out runs/push
+
+    Writes a checkpoint (config.json, model.safetensors), metrics.jsonl and loss.png into --out.
+    """
+
+    data: Path
+    """Folder of episodes."""
+    out: Path
+    """Folder of the checkpoint."""
+    labels: Labels = Labels.PLAN
+    """Right actions: the plan written down by an expert, or what was really sent."""
+    threads: int = 1
+    """CPU threads."""
+    loss: CloningLoss = WarmupSettings().loss
+    steps: int = WarmupSettings().steps
+    batch: int = WarmupSettings().batch
+    learning_rate: float = WarmupSettings().learning_rate
+    delay_s: float = WarmupSettings().delay_s
+    """Pictures in training are up to this much older than the joints [s]."""
+    seed: int = 0
+    actor: ActorArgs = ActorArgs()
+
+
+def main(argv: Sequence[str]) -> int:
+    args = parse(Args, argv, "learn warmup")
+    for name in ("steps", "batch", "threads"):
+        if getattr(args, name) < 1:
+            raise SpecError(f"--{name}", getattr(args, name), "at least 1")
+    torch.set_num_threads(args.threads)
+    paths = episode_paths(args.data)
+    config = _actor_config(args.actor, read_episode(paths[0], ()).joints)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns) as progress:
+        reading = progress.add_task("reading episodes", total=len(paths))
+        data = Demonstrations(paths, config, args.labels, lambda: progress.advance(reading))
+        torch.manual_seed(args.seed)
+        actor = SequenceActor(config)
+        actor.normalization.fit(*data.states_and_actions())
+        settings = WarmupSettings(
+            steps=args.steps,
+            batch=args.batch,
+            learning_rate=args.learning_rate,
+            loss=args.loss,
+            delay_s=args.delay_s,
+            seed=args.seed,
+        )
+        warmup = Warmup(actor, data, settings, args.out)
+        resumed = warmup.resume()
+        training = progress.add_task("training", total=settings.steps, completed=warmup.step)
+
+        def show(metrics: dict[str, float]) -> None:
+            progress.update(training, advance=1, description=f"training, loss {metrics['loss']:.5f}")
+
+        warmup.run(show)
+    metrics = read_metrics(args.out)
+    plot_warmup(metrics, args.out / "loss.png")
+    parameters = sum(p.numel() for p in actor.parameters())
+    held = next((entry["held_out_error"] for entry in reversed(metrics) if "held_out_error" in entry), float("nan"))
+    print(
+        f"{len(data)} samples of {len(paths)} episodes, {parameters} parameters, "
+        f"{'resumed, ' if resumed else ''}{warmup.step} steps, held-out error {held:.4f} rad: {args.out}"
+    )
+    return 0
+
+
+def _actor_config(args: ActorArgs, joints: tuple[str, ...]) -> ActorConfig:
+    fields = asdict(args)
+    height, width = fields.pop("image")
+    images = {name: ImageInput(height=height, width=width) for name in fields.pop("cameras")}
+    return validated(ActorConfig, {**fields, "joints": joints, "cameras": images, "cnn": _CNN}, "--actor")
