@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from enum import IntEnum
 from math import pi
+from typing import NamedTuple
 
 import mujoco
 import numpy as np
@@ -41,6 +42,25 @@ class OperatingMode(IntEnum):
 POSITION_MODES = frozenset(
     {OperatingMode.POSITION, OperatingMode.EXTENDED_POSITION, OperatingMode.CURRENT_BASED_POSITION}
 )
+
+
+class DriveState(NamedTuple):
+    """What all servos measure at one instant, as plain numbers: per joint, in joint direction."""
+
+    position: list[float]
+    """[rad]"""
+    velocity: list[float]
+    """[rad/s]"""
+    reference: list[float]
+    """Where the profile stands [rad]."""
+    rate: list[float]
+    """Its speed [rad/s]."""
+    duty: list[float]
+    """PWM duty, -1 to 1."""
+    current: list[float]
+    """[A]"""
+    load: list[float]
+    """Torque as a fraction of stall torque."""
 
 
 class Drives:
@@ -75,6 +95,7 @@ class Drives:
         self._positional: Bool = np.ones(count, dtype=np.bool_)
         self._any_profile = self._any_integral = self._any_other_mode = False
         self._safe_kp = np.ones(count)
+        self._state: DriveState | None = None
         model.dof_armature[self._dof] = [m.armature for m in motors]
         model.dof_frictionloss[self._dof] = [m.friction for m in motors]
         model.actuator_biastype[self._actuator] = mujoco.mjtBias.mjBIAS_AFFINE
@@ -144,6 +165,7 @@ class Drives:
         """Goal and reference := where the joint stands, at speed zero."""
         here = float(self._data.qpos[self._qpos[joint]])
         self.goal[joint] = self.reference[joint] = here
+        self._state = None
         self.reference_rate[joint] = self._integral[joint] = 0.0
         self._trajectory[joint] = self._speed[joint] = 0.0
 
@@ -177,6 +199,7 @@ class Drives:
 
     def step(self, dt: float) -> None:
         """Advance references by ``dt`` [s] and load the actuators; the caller then steps the physics once."""
+        self._state = None
         previous = self.reference
         if self._any_profile:
             self.reference = self._profiled(dt)
@@ -221,6 +244,20 @@ class Drives:
         return self._integral
 
     # What is measured
+
+    def state(self) -> DriveState:
+        """Everything measured, computed once per physics step."""
+        if self._state is None:
+            self._state = DriveState(
+                self.position().tolist(),
+                self.velocity().tolist(),
+                self.reference.tolist(),
+                self.trajectory_speed.tolist(),
+                self.duty().tolist(),
+                self.current().tolist(),
+                (self.effort() / self.stall).tolist(),
+            )
+        return self._state
 
     def position(self) -> Float:
         """[rad]"""

@@ -1,0 +1,257 @@
+"""The event loop of the virtual arm: one thread steps the physics, answers both buses and the control socket.
+
+One thread, because every other Python thread beside it would delay an answer by its turn at the interpreter; the
+cameras, which burn CPU, live in their own process.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import deque
+from pathlib import Path
+from typing import Any
+
+from drivers.virtual.live.control import ControlServer
+from drivers.virtual.live.parent import exact_timers
+from drivers.virtual.live.stage import Stage
+from drivers.virtual.live.terminal import Terminal
+from drivers.virtual.live.world import VirtualArm, World
+from drivers.virtual.servos.bus import Answer
+from spec.errors import DeviceError
+from spec.files import write_atomically
+from spec.robot import Robot
+
+PRIORITY = 70
+"""SCHED_FIFO priority asked for: above everything ordinary, below the control loop it serves."""
+_SUPERVISE_NS = 5_000_000
+_SHOW_NS = 8_000_000
+_ABSENT_NS = 2_000_000
+_MOST_STEPS = 40
+"""Steps made up for at once after the machine stalled; beyond that simulated time slips, counted."""
+
+
+class Line:
+    """One bus with the terminal it is reached through and the answers on their way."""
+
+    def __init__(self, arm: VirtualArm, terminal: Terminal) -> None:
+        self.arm, self.terminal = arm, terminal
+        self._answers: deque[Answer] = deque()
+        self.present = False
+
+    def look(self) -> None:
+        """Notice whether a client has the device open; a new one finds no stale bytes."""
+        present = self.terminal.plugged and self.terminal.open_elsewhere()
+        if present != self.present:
+            self._answers.clear()
+        self.present = present
+
+    def hear(self, now_ns: int) -> None:
+        data = self.terminal.read()
+        if data:
+            self._answers.extend(self.arm.bus.receive(data, self.terminal.baud(), now_ns))
+        else:
+            self.look()
+
+    def due_ns(self) -> int | None:
+        return self._answers[0].due_ns if self._answers else None
+
+    def speak(self, now_ns: int) -> None:
+        while self._answers and self._answers[0].due_ns <= now_ns:
+            self.terminal.write(self._answers.popleft().data)
+
+
+class Host:
+    """Everything of one virtual robot that runs in this process."""
+
+    def __init__(self, robot: Robot, seed: int, ready_file: Path) -> None:
+        """Raises SpecError, MisfitError or DeviceError where the virtual arm cannot be this robot."""
+        self._robot, self._ready_file = robot, ready_file
+        self.world = World(robot, seed)
+        self._folder = Path(tempfile.mkdtemp(prefix="cadenza-sim-"))
+        self.lines = {name: Line(arm, Terminal(self._folder / name)) for name, arm in self.world.arms.items()}
+        self._stage = Stage.create(self.world.follower.model.nq)
+        self._frozen = self._dropped = 0
+        self._control = ControlServer(self._folder / "control", self)
+        self._camera_process: subprocess.Popen[bytes] | None = None
+        self._stopped = False
+        self.slipped_steps = 0
+        self._next_step_ns = self._next_supervise_ns = self._next_show_ns = self._next_look_ns = 0
+
+    # Requests of the control socket
+
+    def reset(self, seed: int) -> dict[str, Any]:
+        """New place for the cube."""
+        self.world.reset(seed)
+        return self.state()
+
+    def state(self) -> dict[str, Any]:
+        return {**self.world.state(), "slipped_steps": self.slipped_steps}
+
+    def inject(self, faults: dict[str, Any]) -> None:
+        """Faults of the bus go to the arm named by ``arm`` (default: follower); see SimClient.inject."""
+        line = self.lines[faults.get("arm", "follower")]
+        line.arm.bus.faults.inject(faults)
+        if "unplug" in faults:
+            (line.terminal.unplug if faults["unplug"] else line.terminal.plug)()
+            line.look()
+        if "freeze_camera" in faults:
+            self._frozen = self._bits(faults["freeze_camera"])
+        if "drop_camera" in faults:
+            self._dropped = self._bits(faults["drop_camera"])
+        if "hardware_error" in faults:
+            servo, error = faults["hardware_error"]
+            next(s for s in line.arm.bus.servos if s.id == servo).fail(error)
+
+    def clear(self) -> None:
+        """All faults off, adapters plugged in. Latched hardware errors stay, as they would."""
+        self._frozen = self._dropped = 0
+        for line in self.lines.values():
+            line.arm.bus.faults.clear()
+            line.terminal.plug()
+
+    def statistics(self) -> dict[str, dict[str, int]]:
+        return {name: dict(line.arm.bus.faults.counts) for name, line in self.lines.items()}
+
+    def hand(self, joints: dict[str, float] | None) -> None:
+        """A person's hand on the leader; joints left out stay where they are held or stand."""
+        leader = self.world.leader
+        if leader is None:
+            raise DeviceError("no leader arm")
+        if joints is None:
+            leader.hand = None
+            return
+        held = leader.drives.position() if leader.hand is None else leader.hand.copy()
+        for name, angle in joints.items():
+            held[leader.drives.joints.index(name)] = float(angle)
+        leader.hand = held
+
+    def _bits(self, names: str | list[str] | None) -> int:
+        wanted = [names] if isinstance(names, str) else names or []
+        return sum(1 << k for k, name in enumerate(self._robot.cameras) if name in wanted)
+
+    # Life
+
+    def run(self) -> None:
+        """Start everything, write the ready file, run until SIGINT or SIGTERM."""
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: setattr(self, "_stopped", True))
+        try:
+            port = self._start_cameras()
+            self._become_prompt()
+            write_atomically(self._ready_file, (json.dumps(self._ready(port), indent=2) + "\n").encode())
+            self._loop()
+        finally:
+            self._close()
+
+    def _start_cameras(self) -> int | None:
+        """Start the camera process; returns its HTTP port once it serves."""
+        if not self._robot.cameras:
+            return None
+        description = self._folder / "robot.json"
+        description.write_text(self._robot.model_dump_json())
+        self._show()
+        stage = self._stage.descriptor
+        command = [sys.executable, "-m", "drivers.virtual.live.cameras", "--robot", str(description)]
+        self._camera_process = subprocess.Popen(
+            [*command, "--stage", str(stage), "--parent", str(os.getpid())],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            stdin=subprocess.DEVNULL,
+            pass_fds=(stage,),
+        )
+        assert self._camera_process.stdout is not None and self._camera_process.stderr is not None  # noqa: S101, PT018
+        line = self._camera_process.stdout.readline()
+        if not line:
+            complaint = self._camera_process.stderr.read().decode(errors="replace").strip().splitlines()
+            raise DeviceError(complaint[-1] if complaint else "virtual cameras: the process ended without a word")
+        return int(json.loads(line)["port"])
+
+    def _become_prompt(self) -> None:
+        """Ask for real-time scheduling; without it answers come late when the machine is busy, that is all."""
+        exact_timers()
+        try:
+            os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(PRIORITY))
+            self._realtime = True
+        except (PermissionError, OSError):
+            self._realtime = False
+
+    def _ready(self, port: int | None) -> dict[str, Any]:
+        ports: dict[str, str] = {name: str(self._folder / name) for name in self.lines}
+        cameras = {name: f"http://127.0.0.1:{port}/{name}.mjpg" for name in self._robot.cameras}
+        return {
+            **ports,
+            "cameras": cameras,
+            "control": str(self._folder / "control"),
+            "pid": os.getpid(),
+            "realtime": self._realtime,
+        }
+
+    def _loop(self) -> None:
+        now = time.monotonic_ns()
+        self._next_step_ns = self._next_supervise_ns = self._next_show_ns = self._next_look_ns = now
+        while not self._stopped:
+            waiting: list[Any] = [line.terminal for line in self.lines.values() if line.present]
+            timeout = max(0, self._next_due_ns() - time.monotonic_ns()) * 1e-9
+            ready, _, _ = select.select([*waiting, *self._control.waiting()], [], [], timeout)
+            now = time.monotonic_ns()
+            for line in self.lines.values():
+                if line.terminal in ready:
+                    line.hear(now)
+                line.speak(now)
+            self._control.serve(ready)
+            self._advance(now)
+
+    def _next_due_ns(self) -> int:
+        due = [self._next_step_ns, *(d for line in self.lines.values() if (d := line.due_ns()) is not None)]
+        return min(due)
+
+    def _advance(self, now: int) -> None:
+        """Physics up to ``now``, and the slower duties when they are due."""
+        step_ns = round(self.world.dt * 1e9)
+        steps = max(0, (now - self._next_step_ns) // step_ns + 1)
+        if steps > _MOST_STEPS:
+            self.slipped_steps += steps - _MOST_STEPS
+            self._next_step_ns += (steps - _MOST_STEPS) * step_ns
+            steps = _MOST_STEPS
+        for _ in range(steps):
+            self.world.step()
+        self._next_step_ns += steps * step_ns
+        if now >= self._next_supervise_ns:
+            self._next_supervise_ns = now + _SUPERVISE_NS
+            for line in self.lines.values():
+                line.arm.bus.supervise(now)
+        if now >= self._next_show_ns:
+            self._next_show_ns = now + _SHOW_NS
+            self._show()
+        if now >= self._next_look_ns:
+            self._next_look_ns = now + _ABSENT_NS
+            for line in self.lines.values():
+                if not line.present:
+                    line.look()
+
+    def _show(self) -> None:
+        data = self.world.follower.data
+        self._stage.show(data.time, self._frozen, self._dropped, data.qpos)
+
+    def _close(self) -> None:
+        self._ready_file.unlink(missing_ok=True)
+        if self._camera_process is not None:
+            self._camera_process.terminate()
+            try:
+                self._camera_process.wait(timeout=3)
+            except subprocess.TimeoutExpired:
+                self._camera_process.kill()
+                self._camera_process.wait()
+        self._control.close()
+        for line in self.lines.values():
+            line.terminal.unplug()
+        for path in self._folder.iterdir():
+            path.unlink()
+        self._folder.rmdir()

@@ -1,0 +1,1 @@
+"""Dynamixel servos as they answer on the wire: packets, control tables, behaviour, bus timing, faults."""
