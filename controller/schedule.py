@@ -33,6 +33,9 @@ MAX_ALIVE = 32
 MAX_LENGTH = 1024
 """A longer chunk is no chunk."""
 
+MAX_RAD = 1e4
+"""[rad] A target beyond this is no angle; sums of such could overflow."""
+
 _POWERS = np.array([[1.0], [2.0], [3.0]])
 
 
@@ -43,6 +46,7 @@ class Refusal(IntEnum):
     SHAPE = 1
     """Wrong number of joints, no action at all, or absurdly many; or a step that is no time."""
     NONFINITE = 2
+    """Not a number, infinite, or beyond any joint."""
     FUTURE = 3
     """Observed after now."""
     OUTDATED = 4
@@ -183,7 +187,7 @@ def refusal(chunk: Chunk, schedule: Schedule, joints: int, since_ns: int, now_ns
     targets = chunk.targets
     if targets.ndim != 2 or targets.shape[1] != joints or not 1 <= targets.shape[0] <= MAX_LENGTH or chunk.step_ns <= 0:
         return Refusal.SHAPE
-    if not math.isfinite(float(targets.sum())) and not bool(np.isfinite(targets).all()):
+    if not float(np.abs(targets).max()) <= MAX_RAD:  # not (a <= b): true for NaN as well
         return Refusal.NONFINITE
     if chunk.observed_ns > now_ns + slack_ns:
         return Refusal.FUTURE

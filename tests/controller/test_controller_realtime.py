@@ -1,0 +1,82 @@
+"""Privileges are asked for in a process of their own: they cannot be given back."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from controller.realtime import control_cpu, enter_realtime
+from spec.errors import CadenzaError
+from spec.robot import Realtime
+
+
+def _elsewhere(code: str, *before: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*before, sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+ENTER = """
+import gc, os, resource
+from controller.realtime import enter_realtime
+from spec.errors import CadenzaError
+from spec.robot import Realtime
+{first}
+try:
+    report = enter_realtime(Realtime.{wanted}, 50, None)
+except CadenzaError as error:
+    print("refused", error)
+else:
+    print("\\n".join(report.lines()))
+    print(os.sched_getscheduler(0), gc.isenabled(), len(os.sched_getaffinity(0)))
+"""
+
+WITHOUT_PRIVILEGES = """
+resource.setrlimit(resource.RLIMIT_RTPRIO, (0, 0))
+resource.setrlimit(resource.RLIMIT_MEMLOCK, (0, 0))
+if os.getuid() == 0:
+    os.setresuid(65534, 65534, 65534)
+"""
+
+
+def test_off_asks_for_nothing() -> None:
+    scheduler = os.sched_getscheduler(0)
+    report = enter_realtime(Realtime.OFF, 50, None)
+    assert report.privileges == ()
+    assert os.sched_getscheduler(0) == scheduler
+
+
+def test_try_reports_each_privilege_and_what_was_obtained_is_true() -> None:
+    done = _elsewhere(ENTER.format(wanted="TRY", first=""))
+    *lines, facts = done.stdout.splitlines()
+    scheduler, collecting, cores = facts.split()
+    fifo = next(line for line in lines if line.startswith("SCHED_FIFO 50"))
+    assert ("NOT granted" not in fifo) == (int(scheduler) == os.SCHED_FIFO)
+    assert collecting == "False"
+    assert cores == "1"
+
+
+def test_try_without_privileges_says_how_to_get_them() -> None:
+    done = _elsewhere(ENTER.format(wanted="TRY", first=WITHOUT_PRIVILEGES))
+    assert "SCHED_FIFO 50: NOT granted" in done.stdout, done.stderr
+    assert "CAP_SYS_NICE" in done.stdout
+    assert "memory locked: NOT granted" in done.stdout
+    assert "CAP_IPC_LOCK" in done.stdout
+
+
+def test_enforce_without_privileges_refuses_in_one_line() -> None:
+    done = _elsewhere(ENTER.format(wanted="ENFORCE", first=WITHOUT_PRIVILEGES))
+    assert done.stdout.startswith("refused control.realtime: 'enforce':"), done.stderr
+    assert "CAP_SYS_NICE" in done.stdout
+    assert done.stdout.count("\n") == 1
+
+
+def test_the_last_core_unless_another_is_named() -> None:
+    usable = sorted(os.sched_getaffinity(0))
+    assert control_cpu(None) == usable[-1]
+    assert control_cpu(usable[0]) == usable[0]
+    with pytest.raises(CadenzaError, match=r"control\.cpu: 4096: .*valid: "):
+        control_cpu(4096)
