@@ -19,6 +19,7 @@ from pathlib import Path
 
 import cv2
 import mujoco
+import numpy as np
 
 from drivers.virtual.live.parent import die_with_parent
 from drivers.virtual.live.stage import Stage
@@ -29,6 +30,9 @@ from spec.robot import Camera, Robot
 _QUALITY = 95
 _BOUNDARY = "frame"
 _PATIENCE_S = 2.0
+_GRAIN = 8
+"""Pixels of a corner that get sensor noise: a real sensor never gives the same picture twice, so drivers take one that
+repeats for a stuck camera, which a still scene without noise would look like."""
 
 
 @dataclass
@@ -130,6 +134,7 @@ class Studio:
         self._data = mujoco.MjData(self._model)
         check_cameras(self._model, robot.cameras)
         self._stage, self._feeds = stage, feeds
+        self._grain = np.random.default_rng(0)
         sizes = {(camera.height, camera.width) for camera in robot.cameras.values()}
         self._renderers = {size: Renderer(self._model, *size) for size in sizes}
         start = time.monotonic_ns()
@@ -162,6 +167,7 @@ class Studio:
         mujoco.mj_kinematics(self._model, self._data)
         mujoco.mj_camlight(self._model, self._data)
         image = self._renderers[feed.camera.height, feed.camera.width].picture(self._data, feed.name)
+        image[:_GRAIN, :_GRAIN] += self._grain.integers(0, 16, (_GRAIN, _GRAIN, 1), dtype=np.uint8)
         done, jpeg = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
         if done:
             feed.publish(bytes(jpeg))

@@ -1,0 +1,207 @@
+"""``cadenza run``: drive an arm with an exported policy."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from cadenza.arguments import parse, split_robot_overrides
+from cadenza.judge import VirtualJudge
+from cadenza.report import summarise
+from controller.session import EpisodeResult, Judge, NoJudge, Session
+from controller.supervisor import Supervisor
+from drivers.virtual import VirtualRobot
+from episodes.outcome import Outcome, Termination
+from episodes.reader import Episode, read_episode
+from export.bundle import Bundle, read_bundle
+from spec.errors import SpecError
+from spec.files import write_atomically
+from spec.manifest import check_fit
+from spec.robot import ChunkMode, Realtime, Robot
+from spec.robotfile import load_robot
+
+_ENDS_THE_RUN = {
+    Termination.OPERATOR,
+    Termination.FAULT,
+    Termination.CONTROL_DIED,
+    Termination.DISK_FULL,
+}
+"""After these, going on is for a person to decide."""
+
+
+@dataclass(frozen=True, slots=True)
+class Args:
+    """Drive an arm with an exported policy, episode after episode, with every tick on record.
+
+    Where the robot file has a virtual arm, it is started (or attached to), sets the scene and judges success. Any
+    field of the robot file can be overridden: --robot.control.rate_hz 100
+
+    cadenza run --config robots/virtual.yaml --bundle runs/bundle --episodes 10
+    cadenza run --config robots/koch.yaml --bundle runs/bundle --mode latest --realtime enforce
+    """
+
+    bundle: Path
+    """Folder made by cadenza export."""
+    config: Path = Path("robots/virtual.yaml")
+    """Robot file."""
+    episodes: int = 1
+    episode_seconds: float = 20.0
+    """Time limit of one episode, counted from the moment the policy drives [s]."""
+    mode: ChunkMode | None = None
+    """How chunks become targets; the robot file's choice by default."""
+    realtime: Realtime | None = None
+    """Demand real-time privileges, take what can be had, or ask for none; the robot file's choice by default."""
+    out: Path | None = None
+    """Folder of the run; by default a new one under runs/."""
+    seed: int | None = None
+    """Of the virtual scene; the robot file's by default. Episode k uses seed + k."""
+    json: bool = False
+    """Print the report as JSON and nothing else on standard output."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """What a run brought."""
+
+    episodes: tuple[EpisodeResult, ...]
+    recorded: tuple[Episode, ...]
+    """Closed recordings, without pictures."""
+    report: dict[str, Any]
+    interrupted: bool
+
+    @property
+    def sound(self) -> bool:
+        """Whether every episode ran to its own end and was recorded whole."""
+        return all(
+            result.path is not None and result.termination in {Termination.DONE, Termination.TIME_LIMIT}
+            for result in self.episodes
+        )
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the command."""
+    rest, overrides = split_robot_overrides(argv)
+    args = parse(Args, rest, "run")
+    if args.episodes < 1:
+        raise SpecError("--episodes", args.episodes, "at least 1")
+    if not args.episode_seconds > 0:
+        raise SpecError("--episode-seconds", args.episode_seconds, "must be above 0")
+    for field, value in (("control.mode", args.mode), ("control.realtime", args.realtime), ("virtual.seed", args.seed)):
+        if value is not None:
+            overrides[field] = str(value)
+    robot, bundle = load_robot(args.config, overrides), read_bundle(args.bundle)
+    out = args.out or Path("runs") / f"run-{datetime.now(UTC):%Y%m%d-%H%M%S}"
+    console = Console(stderr=args.json)
+    result = run_episodes(robot, bundle, out, args.episodes, args.episode_seconds, console)
+    if args.json:
+        print(json.dumps(result.report, indent=2))
+    else:
+        print_result(result, console)
+    if result.interrupted:
+        return 130
+    return 0 if result.sound else 1
+
+
+def run_episodes(
+    robot: Robot, bundle: Bundle, out: Path, episodes: int, episode_seconds: float, console: Console
+) -> RunResult:
+    """Start everything, run episodes, end everything, report.
+
+    Writes ``report.json`` into ``out``.
+
+    Args:
+        robot: checked robot file; a virtual arm in it is started.
+        bundle: verified.
+        out: folder of the run.
+        episodes: how many.
+        episode_seconds: time limit of each [s].
+        console: for progress and for what a person should know.
+
+    Raises:
+        CadenzaError: something is missing or does not fit; nothing has moved then.
+    """
+    check_fit(bundle.manifest, robot)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with ExitStack() as stack:
+        progress = stack.enter_context(Progress(*columns, console=console, transient=True))
+        task = progress.add_task("starting", total=episodes)
+        judge: Judge = NoJudge()
+        if robot.virtual is not None:
+            seed = robot.virtual.seed
+            virtual = stack.enter_context(VirtualRobot(robot, seed))
+            robot, judge = virtual.robot, VirtualJudge(virtual.client, seed)
+        supervisor = stack.enter_context(Supervisor(robot, bundle, out, _sayer(console)))
+        session = Session(supervisor, judge, episode_seconds)
+        results: list[EpisodeResult] = []
+        for number in range(episodes):
+            progress.update(task, description=f"episode {number}")
+            results.append(session.episode(number))
+            progress.advance(task)
+            if results[-1].termination in _ENDS_THE_RUN:
+                break
+        supervisor.close()
+    recorded = tuple(read_episode(result.path, cameras=()) for result in results if result.path is not None)
+    report = {
+        **(summarise(recorded) if recorded else {}),
+        "success_rate": sum(result.outcome is Outcome.SUCCESS for result in results) / len(results),
+        "episodes": len(results),
+        "results": [_result(result) for result in results],
+        "mode": robot.control.mode.value,
+        "rate_hz": robot.control.rate_hz,
+        "policy_hz": 1.0 / bundle.manifest.action.step_s,
+        "weights": bundle.manifest.weights,
+        "parity": bundle.manifest.parity.model_dump(),
+        "run": supervisor.report(),
+    }
+    write_atomically(out / "report.json", (json.dumps(report, indent=2) + "\n").encode())
+    return RunResult(tuple(results), recorded, report, supervisor.interrupted)
+
+
+def print_result(result: RunResult, console: Console) -> None:
+    """A short table for people."""
+    table = Table("episode", "outcome", "ended by", "seconds", "recording", box=None)
+    for number, episode in enumerate(result.episodes):
+        where = "none" if episode.path is None else str(episode.path)
+        cells = (str(number), episode.outcome.value, episode.termination.value, f"{episode.seconds:.1f}", where)
+        table.add_row(*cells)
+    console.print(table)
+    report, run = result.report, result.report["run"]
+    lateness, inference = report.get("lateness_us", {}), report.get("inference_ms", {})
+    console.print(
+        f"success {report['success_rate']:.0%} of {report['episodes']}, "
+        f"{report.get('ticks', 0)} ticks at {report['rate_hz']:g} Hz, {report.get('missed_ticks', 0)} missed",
+        highlight=False,
+    )
+    if lateness and inference:
+        console.print(
+            f"lateness µs: p50 {lateness['p50']:.0f}, p99 {lateness['p99']:.0f}, p99.9 {lateness['p99_9']:.0f}, "
+            f"max {lateness['max']:.0f}; inference ms: p50 {inference['p50']:.1f}, p99 {inference['p99']:.1f}",
+            highlight=False,
+        )
+    troubles = {"bus errors": run["bus_errors"], "restarts": sum(run["restarts"].values())}
+    dropped = sum(sum(episode.dropped.values()) for episode in result.episodes)
+    troubles |= {"dropped records": dropped, "not granted": "; ".join(run["realtime_missing"]) or 0}
+    console.print(", ".join(f"{name}: {value}" for name, value in troubles.items()), highlight=False)
+
+
+def _sayer(console: Console) -> Callable[[str], None]:
+    return lambda line: console.print(line, markup=False, highlight=False)
+
+
+def _result(result: EpisodeResult) -> dict[str, Any]:
+    return {
+        "path": None if result.path is None else str(result.path),
+        "outcome": result.outcome.value,
+        "termination": result.termination.value,
+        "seconds": result.seconds,
+        "dropped": dict(result.dropped),
+    }
