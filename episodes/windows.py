@@ -22,7 +22,7 @@ from spec.arrays import Bool, Float, Int
 
 MISSING = -1
 RESTING = (Mode.IDLE, Mode.EASE_IN, Mode.FAULT)
-"""In these modes the policy does not drive. A sample taken then begins a new history: what lies before it happened
+"""In these modes the policy does not drive. A tick spent in one begins a new history: what lies before it happened
 under other hands."""
 
 
@@ -96,7 +96,7 @@ def sample(
 
 
 def segments(modes: npt.NDArray[Any]) -> Int:
-    """Number of the segment of each sample, from the mode of its tick (:data:`RESTING` begins a new one)."""
+    """Number of the segment of each tick, from the modes of all ticks: every :data:`RESTING` one begins a new one."""
     return np.cumsum(np.isin(modes, RESTING)).astype(np.int64)
 
 
@@ -170,9 +170,9 @@ def samples_of_chunks(episode: Episode, cameras: tuple[str, ...]) -> Samples:
     for index in frames.values():
         whole &= index != MISSING
     observed = np.array([chunk.observed_ns for chunk in episode.chunks], dtype=np.int64)
-    modes = episode.ticks["mode"][np.maximum(tick, 0)] if len(episode.ticks) else np.zeros(len(tick))
-    segment = segments(modes)
-    return Samples(observed[whole], tick[whole], {name: i[whole] for name, i in frames.items()}, segment[whole])
+    tick = tick[whole]
+    segment = segments(episode.ticks["mode"])[tick]
+    return Samples(observed[whole], tick, {name: index[whole] for name, index in frames.items()}, segment)
 
 
 def _find(sorted_values: Int, value: int) -> int:
