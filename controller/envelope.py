@@ -9,13 +9,14 @@ inside*. A new command is taken only if braking from it would end inside; otherw
 stop that was known to end inside when the present command was taken. A command that starts outside (the arm was put
 there by hand) may do everything that brings it no further out.
 
-The box is judged by where the tool is at the command and where it would come to rest. On the way between the two the
-tool moves on an arc and can bulge out of the box, by about (lever · angle²/8): 3 mm for 0.3 m and 0.3 rad.
+The box is judged by where the tool is at the command, at three points of the way it would brake on, and where it would
+come to rest. Between those it can bulge out by about lever · (angle/4)²/8: half a millimetre for 0.3 m and 0.5 rad.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import starmap
 from typing import NamedTuple
@@ -35,6 +36,9 @@ GENTLE = 0.25
 
 _STEERABLE = 0.98
 """Share of the velocity limit a target may move with, so that a command that is behind can still catch up."""
+
+_LOOK_AT = (0.25, 0.5, 0.75, 1.0)
+"""Shares of the braking time at which the tool's place is checked."""
 
 _ROUNDING = 1e-9
 """[rad], [m], [rad/s], [rad/s²]: smaller than this is the rounding of the planner, not a motion."""
@@ -79,7 +83,8 @@ class _Rest(NamedTuple):
 
     lowest: tuple[float, ...]
     highest: tuple[float, ...]
-    pose: tuple[float, ...]
+    way: tuple[list[float], ...]
+    """Poses on the way there and the last; empty where there is no box to check them against."""
 
 
 class Envelope:
@@ -172,7 +177,7 @@ class Envelope:
             moved = _chosen(leaving, self.brake(now), moved)
             rest = self._rest(moved) or rest
         if self._box is not None:
-            outside = max(self._outside(moved.position), self._outside(rest.pose))
+            outside = max(self._outside(moved.position), *map(self._outside, rest.way))
             if outside > now.outside + _ROUNDING:
                 return Step(self.brake(now), True, True, True)
             moved = Commanded(moved.position, moved.velocity, moved.acceleration, outside)
@@ -255,10 +260,13 @@ class Envelope:
         except ruckig.RuckigError:
             return None
         extrema = self._trajectory.position_extrema
-        pose = self._trajectory.at_time(self._trajectory.duration)[0]
-        return _Rest(tuple([bound.min for bound in extrema]), tuple([bound.max for bound in extrema]), tuple(pose))
+        way: tuple[list[float], ...] = ()
+        if self._box is not None:
+            at, duration = self._trajectory.at_time, self._trajectory.duration
+            way = tuple([at(share * duration)[0] for share in _LOOK_AT])
+        return _Rest(tuple([bound.min for bound in extrema]), tuple([bound.max for bound in extrema]), way)
 
-    def _outside(self, pose: tuple[float, ...]) -> float:
+    def _outside(self, pose: Sequence[float]) -> float:
         """How far the tool is out of the box [m], along the worst axis."""
         if self._kinematics is None or self._box is None:
             return 0.0
