@@ -30,7 +30,7 @@ from spec.robot import Robot
 
 PRIORITY = 70
 """SCHED_FIFO priority asked for: above everything ordinary, below the control loop it serves."""
-_SUPERVISE_NS = 5_000_000
+_SUPERVISE_NS = 10_000_000
 _SHOW_NS = 8_000_000
 _ABSENT_NS = 2_000_000
 _MOST_STEPS = 40

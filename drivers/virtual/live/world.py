@@ -24,6 +24,7 @@ ArmName = Literal["follower", "leader"]
 _SETTLE_S = 1.5
 _HAND_STIFFNESS, _HAND_DAMPING = 2.0, 0.08
 """A hand on the leader: [N·m/rad], [N·m·s/rad]."""
+_STILL = 1e-3
 
 
 class VirtualArm:
@@ -87,8 +88,17 @@ class Leader(VirtualArm):
         self.drives.teleport(self.arm.each("home"))
         mujoco.mj_forward(self.model, self.data)
 
+    @property
+    def idle(self) -> bool:
+        """Standing in its stand with nobody at either end: nothing moves, so nothing need be computed."""
+        return self.hand is None and not self.drives.torque.any()
+
     def step(self) -> None:
         """One physics step with the hand's or the stand's pull."""
+        if self.idle and float(np.abs(self.drives.velocity()).max()) < _STILL:
+            return
+        if not self.idle:
+            self._stand = self.drives.position()  # it will stay where it was left
         pulled = np.ones(len(self._dof), dtype=np.bool_) if self.hand is not None else ~self.drives.torque
         goal = self._stand if self.hand is None else self.hand
         pull = _HAND_STIFFNESS * (goal - self.drives.position()) - _HAND_DAMPING * self.drives.velocity()

@@ -12,6 +12,9 @@ from drivers.virtual.servos.packet import Error
 
 _GOALS = frozenset({"goal_pwm", "goal_current", "goal_velocity", "goal_position"})
 
+_MULTI_TURN_MODES, _MULTI_TURN = frozenset({4, 5}), 1_048_575
+"""Operating modes in which Goal Position ignores the position limits, and its range there: 256 turns either way."""
+
 
 class Memory:
     """Registers of one servo. Reads and writes by name are the servo's own, those by address come off the wire."""
@@ -107,6 +110,8 @@ class Memory:
             return Error.ACCESS
         if register.name in _GOALS and "bus_watchdog" in self and self["bus_watchdog"] < 0:
             return Error.DATA_RANGE  # goals are read-only while the Bus Watchdog error stands
+        if register.name == "goal_position" and self["operating_mode"] in _MULTI_TURN_MODES:
+            return Error.NONE if abs(value) <= _MULTI_TURN else Error.DATA_RANGE
         bounds = register.bounds(self.__getitem__)
         if bounds is None or bounds[0] <= value <= bounds[1]:
             return Error.NONE

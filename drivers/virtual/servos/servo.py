@@ -314,8 +314,11 @@ class Servo:
         return -self._shaft.sign if self.memory["drive_mode"] & _REVERSE else self._shaft.sign
 
     def _encoder(self) -> float:
-        pulses = self._shaft.pulses(self._shaft.drives.state().position[self._shaft.joint])
-        return -pulses if self.memory["drive_mode"] & _REVERSE else pulses
+        return self._facing(self._shaft.pulses(self._shaft.drives.state().position[self._shaft.joint]))
+
+    def _facing(self, pulses: float) -> float:
+        """Mirror pulses in reverse mode, within the same turn; its own inverse."""
+        return 4095 - pulses if self.memory["drive_mode"] & _REVERSE else pulses
 
     def _position(self, pulses: float | None = None) -> int:
         """Present Position(132)."""
@@ -325,7 +328,7 @@ class Servo:
     def _goal_angle(self) -> float:
         """Goal Position(116) as a joint angle [rad]."""
         pulses = self.memory["goal_position"] - self.memory["homing_offset"] - 4096 * self._turns
-        return self._shaft.angle(-pulses if self.memory["drive_mode"] & _REVERSE else pulses)
+        return self._shaft.angle(self._facing(pulses))
 
     # What the motor does to the registers
 
@@ -367,10 +370,8 @@ class Servo:
         drives, joint, sign = shaft.drives, shaft.joint, self._sign
         state = drives.state()
         duty, speed = sign * state.duty[joint], sign * state.velocity[joint]
-        pulses = shaft.pulses(state.position[joint])
-        reference = shaft.pulses(state.reference[joint])
-        if memory["drive_mode"] & _REVERSE:
-            pulses, reference = -pulses, -reference
+        pulses = self._facing(shaft.pulses(state.position[joint]))
+        reference = self._facing(shaft.pulses(state.reference[joint]))
         effort = (
             sign * state.current[joint] / self.model["present_current"].scale
             if self.model.effort == "current"
