@@ -182,6 +182,10 @@ class Demonstrations:
         plans = self._plans[rows]
         return plans[:, :length] * (1.0 - part) + plans[:, 1:] * part, np.ones((len(rows), length), dtype=np.bool_)
 
+    def every(self, step: int) -> Int:
+        """Every ``step``-th sample, from the first on."""
+        return np.arange(0, len(self), step, dtype=np.int64)
+
     def states_and_actions(self) -> tuple[Tensor, Tensor]:
         """All states (N, S) and all known actions (M, A), to fit the normalisation to."""
         states, actions = [], []
