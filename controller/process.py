@@ -77,7 +77,7 @@ class Process:
 
     def listen(self) -> list[dict[str, Any]]:
         """What it has said since the last call; never blocks."""
-        if self._child is None or self._child.stdout is None:
+        if self._child is None or self._child.stdout is None or self._child.stdout.closed:
             return []
         while data := self._read(self._child.stdout.fileno()):
             self._output += data

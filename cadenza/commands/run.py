@@ -23,6 +23,7 @@ from drivers.virtual import VirtualRobot
 from episodes.outcome import Outcome, Termination
 from episodes.reader import Episode, read_episode
 from export.bundle import Bundle, read_bundle
+from spec.calibration import load_calibration
 from spec.errors import SpecError
 from spec.files import write_atomically
 from spec.manifest import check_fit
@@ -130,6 +131,7 @@ def run_episodes(
         CadenzaError: something is missing or does not fit; nothing has moved then.
     """
     check_fit(bundle.manifest, robot)
+    load_calibration(robot.follower)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with ExitStack() as stack:
         progress = stack.enter_context(Progress(*columns, console=console, transient=True))
