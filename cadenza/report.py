@@ -1,0 +1,101 @@
+"""Figures of a run, taken from its episodes: nothing is reported that is not on record."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cadenza.picture import FilmStrip, JointTrace
+from episodes.outcome import Outcome
+from episodes.reader import Episode
+from episodes.records import Mode
+from spec.arrays import Float
+from spec.manifest import ImageInput
+from spec.observation import decode_jpeg, policy_image
+
+_STRIP_FRAMES = 6
+
+
+def lateness_us(episode: Episode) -> Float:
+    """How long after its deadline each tick woke [µs], shape (ticks,)."""
+    return _micros(episode.ticks["woke_ns"] - episode.ticks["deadline_ns"])
+
+
+def phases_us(episode: Episode) -> dict[str, Float]:
+    """Time each phase of each tick took [µs], shape (ticks,)."""
+    ticks = episode.ticks
+    return {
+        "read": _micros(ticks["read_ns"] - ticks["woke_ns"]),
+        "decide": _micros(ticks["decided_ns"] - ticks["read_ns"]),
+        "write": _micros(ticks["written_ns"] - ticks["decided_ns"]),
+    }
+
+
+def summarise(episodes: Sequence[Episode]) -> dict[str, Any]:
+    """Success, punctuality and speed over all episodes of a run, JSON-able."""
+    lateness = np.concatenate([lateness_us(episode) for episode in episodes])
+    phases = joined_phases(episodes)
+    inference = np.array([time for episode in episodes for time in _inference_ms(episode)], dtype=np.float64)
+    skipped = sum(int(episode.ticks["skipped"].sum()) for episode in episodes)
+    ticks = int(lateness.size)
+    return {
+        "success_rate": sum(episode.outcome is Outcome.SUCCESS for episode in episodes) / len(episodes),
+        "episodes": len(episodes),
+        "ticks": ticks,
+        "missed_ticks": skipped,
+        "missed_share": skipped / max(1, ticks + skipped),
+        "lateness_us": percentiles(lateness, (50, 99, 99.9)) | {"max": float(lateness.max())},
+        "phase_us": {name: percentiles(values, (50, 99)) for name, values in phases.items()},
+        "inference_ms": percentiles(inference, (50, 99)),
+        "episode_files": [str(episode.path) for episode in episodes],
+    }
+
+
+def joined_phases(episodes: Sequence[Episode]) -> dict[str, Float]:
+    """:func:`phases_us` of all episodes, one after the other."""
+    rows = [phases_us(episode) for episode in episodes]
+    return {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
+
+
+def percentiles(values: Float, shares: Sequence[float]) -> dict[str, float]:
+    """``{"p50": ..., "p99_9": ...}``; empty where there is nothing to measure."""
+    if not values.size:
+        return {}
+    found = np.percentile(values, list(shares))
+    return {f"p{share:g}".replace(".", "_"): float(value) for share, value in zip(shares, found, strict=True)}
+
+
+def joint_trace(episode: Episode) -> JointTrace:
+    """Asked and measured joints while the policy drove."""
+    driven = episode.ticks[episode.ticks["mode"] == Mode.POLICY]
+    count = len(episode.joints)
+    start = driven["now_ns"][0] if len(driven) else 0
+    return JointTrace(
+        names=episode.joints,
+        time=(driven["now_ns"] - start) * 1e-9,
+        asked=driven["asked"][:, :count],
+        measured=driven["position"][:, :count],
+    )
+
+
+def film_strip(episode: Episode, camera: str) -> FilmStrip:
+    """A few frames of one camera, evenly spread over the time the policy drove."""
+    frames, driven = episode.frames[camera], episode.ticks["now_ns"][episode.ticks["mode"] == Mode.POLICY]
+    if not len(frames) or not len(driven):
+        return FilmStrip(camera, (), [])
+    wanted = np.linspace(driven[0], driven[-1], _STRIP_FRAMES)
+    chosen = np.unique(np.clip(np.searchsorted(frames.captured_ns, wanted), 0, len(frames) - 1))
+    images = [policy_image(decode_jpeg(frames.jpeg[index]), ImageInput(height=240, width=320)) for index in chosen]
+    times = tuple(float(frames.captured_ns[index] - driven[0]) * 1e-9 for index in chosen)
+    return FilmStrip(camera, times, images)
+
+
+def _inference_ms(episode: Episode) -> list[float]:
+    return [(chunk.finished_ns - chunk.started_ns) * 1e-6 for chunk in episode.chunks]
+
+
+def _micros(nanoseconds: npt.NDArray[Any]) -> Float:
+    return np.asarray(nanoseconds, dtype=np.float64) * 1e-3
