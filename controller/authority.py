@@ -92,8 +92,10 @@ class Authority:
     """Rest at the start pose instead of waiting for the policy there."""
     homed: bool = False
     """The start pose was reached since the last START."""
+    held: bool = False
+    """The servos were made to hold the arm at least once; from then on it is never without a goal."""
     engaged: bool = False
-    """The servos hold the arm and follow commands."""
+    """They follow commands, as far as is known: the bus was never silent for as long as their watchdog waits."""
     engaging: bool = False
     """They are to be made to."""
     stopping: bool = False
@@ -127,7 +129,7 @@ def _engagement(now: Authority, facts: Facts, bounds: Bounds) -> Authority:
     if facts.engagement is Engagement.DONE:
         # From idle the servos are only ever engaged to start.
         mode = Mode.HOLD if now.mode is Mode.IDLE else now.mode
-        return replace(now, engaged=True, engaging=False, mode=mode)
+        return replace(now, held=True, engaged=True, engaging=False, mode=mode)
     if now.engaged and facts.stale_ticks >= bounds.outage_ticks:
         return replace(now, engaged=False)
     return now
@@ -142,7 +144,7 @@ def _ordered(now: Authority, order: Order, now_ns: int) -> Authority:
             mode = Mode.HOLD if now.mode in {Mode.EASE_IN, Mode.POLICY} else now.mode
             return replace(now, mode=mode, resting=True, engaging=False, since_ns=now_ns)
         case Order.CLEAR_FAULT if now.mode is Mode.FAULT:
-            mode = Mode.HOLD if now.engaged else Mode.IDLE
+            mode = Mode.HOLD if now.held else Mode.IDLE
             return replace(now, mode=mode, fault=Fault.NONE, resting=True, homed=False, since_ns=now_ns)
         case Order.START | Order.HOME if now.mode is not Mode.FAULT and not now.stopping:
             return replace(
