@@ -1,0 +1,269 @@
+"""The loop around the decision, on a virtual clock: pacing, records, and an orderly end whatever happens."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+from controller_plant import SimulatedArm, chunk, robot, sine
+
+from controller.clock import VirtualClock
+from controller.decide import Decide, Inputs
+from controller.loop import ControlLoop, EmptyInbox, Termination
+from drivers.arm import BusFault
+from episodes.records import Flag, Mode, Order, TickRecord
+from spec.chunk import Chunk
+from spec.robot import Robot
+
+PERIOD_NS = 5_000_000
+
+
+@dataclass
+class Script:
+    """An inbox that knows the time: a chunk every policy step, orders at given instants, anything else by hook."""
+
+    clock: VirtualClock
+    orders: dict[int, Order] = field(default_factory=dict)
+    """Tick of the run → order."""
+    policy: bool = True
+    latency_ns: int = 40_000_000
+    calls: int = 0
+    sequence: int = 0
+    every: int = 20
+    hook: Callable[[int], None] = lambda _tick: None
+    waiting: list[tuple[int, Chunk]] = field(default_factory=list)
+
+    def order(self) -> Order | None:
+        self.calls += 1
+        self.hook(self.calls)
+        return self.orders.get(self.calls)
+
+    def chunk(self) -> Chunk | None:
+        now = self.clock.now_ns()
+        if self.policy and self.calls % self.every == 0:
+            self.waiting.append((now + self.latency_ns, chunk(self.sequence, now, sine(0.3))))
+            self.sequence += 1
+        if self.waiting and self.waiting[0][0] <= now:
+            return self.waiting.pop(0)[1]
+        return None
+
+
+@dataclass
+class Rig:
+    loop: ControlLoop
+    arm: SimulatedArm
+    script: Script
+    clock: VirtualClock
+    records: list[TickRecord]
+    notices: list[str]
+
+    def run(self, ticks: int) -> Termination:
+        return self.loop.run(ticks)
+
+
+def _rig(machine: Robot | None = None, **orders: int) -> Rig:
+    machine = machine or robot()
+    clock = VirtualClock(10**9)
+    arm = SimulatedArm(clock, np.array([0.1, 0.3]))
+    script = Script(clock, {tick: Order[name] for name, tick in orders.items()})
+    records: list[TickRecord] = []
+    notices: list[str] = []
+
+    def publish(record: TickRecord) -> None:
+        records.append(TickRecord.from_buffer_copy(record))
+
+    loop = ControlLoop(arm, Decide.of(machine), clock, machine.control.rate_hz, script, publish, notices.append)
+    return Rig(loop, arm, script, clock, records, notices)
+
+
+@pytest.fixture
+def rig() -> Rig:
+    return _rig(START=3)
+
+
+def test_a_run_from_start_to_policy(rig: Rig) -> None:
+    assert rig.run(600) is Termination.STOPPED
+    modes = [record.mode for record in rig.records]
+    assert modes[0] == Mode.IDLE
+    assert modes[-1] == Mode.POLICY
+    assert [notice.split(" -> ")[1] for notice in rig.notices][:3] == ["EASE_IN", "HOLD", "POLICY"]
+    assert rig.arm.held
+    assert rig.arm.closed
+    assert len(rig.records) == rig.loop.ticks == 596  # engaging the servos took four periods
+    assert rig.loop.skipped == 0  # on purpose: that is not being late
+
+
+def test_records_hold_what_was_read_asked_limited_and_sent(rig: Rig) -> None:
+    rig.run(400)
+    first = rig.records[0]
+    assert list(first.position[:2]) == [0.1, 0.3]
+    assert np.isnan(list(first.sent[:2])).all()  # nothing was sent
+    assert first.chunk == -1
+    for before, record in zip(rig.records, rig.records[1:], strict=False):
+        assert record.tick > before.tick
+        assert record.deadline_ns <= record.woke_ns <= record.read_ns <= record.decided_ns <= record.written_ns
+        assert record.now_ns == record.deadline_ns  # never late here
+        assert list(record.fresh[:2]) == [1, 1]
+        assert record.joints == 2
+    driving = [record for record in rig.records if record.mode == Mode.POLICY]
+    assert driving[-1].weights == 7
+    for record in driving:
+        assert list(record.limited[:2]) == list(record.sent[:2])
+        assert np.abs(np.subtract(record.limited[:2], record.asked[:2])).max() < 2e-3 or record.flags & Flag.LIMITED
+        assert list(record.sent_ticks[:2]) == [round(angle * 2048 / np.pi) + 2048 for angle in record.sent[:2]]
+    assert len(rig.arm.sent) >= len(driving)
+
+
+def test_ticks_lie_on_the_grid_and_a_stall_skips_whole_periods(rig: Rig) -> None:
+    def stall(tick: int) -> None:
+        if tick == 300:
+            rig.arm.stall_ns = 17_000_000
+
+    rig.script.hook = stall
+    rig.run(400)
+    late = [record for record in rig.records if record.skipped]
+    assert [record.skipped for record in late] == [2]
+    assert late[0].flags & Flag.LATE
+    assert rig.loop.skipped == 2
+    assert late[0].woke_ns - late[0].deadline_ns > 2 * PERIOD_NS  # the whole lateness, from what was planned
+    start = rig.records[0].now_ns - rig.records[0].tick * PERIOD_NS
+    assert all(record.now_ns == start + record.tick * PERIOD_NS for record in rig.records)
+    steps = np.abs(np.diff([record.limited[0] for record in rig.records if record.mode == Mode.POLICY]))
+    assert steps.max() <= 3.0 * 0.005  # what was missed is not caught up in a jump
+
+
+def test_bus_errors_are_counted_and_never_end_the_loop(rig: Rig) -> None:
+    def faults(tick: int) -> None:
+        rig.arm.silent = {1} if tick % 7 == 0 else set()
+        rig.arm.write_fault = BusFault.TIMEOUT if tick % 11 == 0 else BusFault.NONE
+
+    rig.script.hook = faults
+    assert rig.run(600) is Termination.STOPPED
+    assert rig.records[-1].mode == Mode.POLICY
+    failed = [record for record in rig.records if record.flags & Flag.READ_FAILED]
+    unsent = [record for record in rig.records if record.flags & Flag.WRITE_FAILED]
+    assert len(failed) > 50
+    assert len(unsent) > 30
+    assert rig.loop.bus_errors == rig.records[-1].bus_errors == len(failed) + len(unsent)
+
+
+def test_stop_order_brakes_holds_closes_and_ends() -> None:
+    rig = _rig(START=3, STOP=400)
+    assert rig.run(10_000) is Termination.STOPPED
+    assert 400 < rig.loop.ticks < 440
+    assert rig.records[-1].mode == Mode.HOLD
+    assert list(rig.records[-1].limited_velocity[:2]) == [0.0, 0.0]
+    assert rig.arm.closed
+
+
+@pytest.mark.parametrize("reason", [Termination.STOPPED, Termination.PARENT_GONE])
+def test_stop_from_outside_ends_alike_with_its_reason(rig: Rig, reason: Termination) -> None:
+    rig.script.hook = lambda tick: rig.loop.stop(reason) if tick == 300 else None
+    assert rig.run(10_000) is reason
+    assert rig.loop.ticks < 340
+    assert rig.arm.closed
+
+
+def test_ending_by_ticks_in_full_motion_still_brakes(rig: Rig) -> None:
+    rig.run(330)
+    path = np.array([[0.1, 0.3], *rig.arm.sent])
+    assert rig.records[-1].mode == Mode.POLICY
+    assert np.abs(np.diff(path[-3:], axis=0)).max() < 1e-4  # the last goals do not differ any more
+    assert np.abs(np.diff(path, 3, axis=0)).max() <= 600 * 0.005**3 * 1.01
+
+
+@pytest.mark.parametrize("where", ["read", "publish", "inbox"])
+def test_an_exception_brakes_holds_and_ends_the_loop_with_error(where: str, caplog: pytest.LogCaptureFixture) -> None:
+    rig = _rig(START=3)
+
+    def explode(tick: int) -> None:
+        if tick == 350 and where == "read":
+            rig.arm.breaks = RuntimeError("broken driver")
+        if tick == 350 and where == "inbox":
+            raise RuntimeError("broken inbox")
+        if tick == 350 and where == "publish":
+            rig.loop._publish = _broken
+
+    rig.script.hook = explode
+    with caplog.at_level(logging.ERROR):
+        assert rig.run(1000) is Termination.ERROR
+    assert "broken" in caplog.text
+    assert rig.arm.closed
+    path = np.array(rig.arm.sent)
+    assert np.abs(np.diff(path, 3, axis=0)).max() <= 600 * 0.005**3 * 1.01  # braked, not stopped dead
+    assert np.abs(np.diff(path[-2:], axis=0)).max() < 1e-4
+
+
+def _broken(_record: TickRecord) -> None:
+    raise RuntimeError("broken publisher")
+
+
+def test_servos_that_refuse_to_hold_are_named_and_nothing_is_sent() -> None:
+    rig = _rig(START=3)
+    rig.arm.refuses_hold = True
+    rig.loop.run(100)
+    assert any("overload; reboot it" in notice for notice in rig.notices)
+    assert rig.records[-1].mode == Mode.FAULT
+    assert any(record.flags & Flag.ENGAGE_FAILED for record in rig.records)
+    assert rig.arm.sent == []
+
+
+def test_stopping_while_a_fault_is_latched_says_so() -> None:
+    rig = _rig(START=3)
+
+    def go_silent(tick: int) -> None:
+        if tick == 300:
+            rig.arm.silent = {0, 1}
+        if tick == 500:
+            rig.loop.stop()
+
+    rig.script.hook = go_silent
+    assert rig.run(1000) is Termination.FAULT
+    assert any("FAULT (STALE_JOINT)" in notice for notice in rig.notices)
+
+
+def test_what_was_logged_decides_alike_again(rig: Rig) -> None:
+    """The inputs of every tick can be had back from its record (and the chunks): replay is bit-equal."""
+    taken: list[Chunk | None] = []
+    given = rig.script.chunk
+
+    def noted() -> Chunk | None:
+        taken.append(given())
+        return taken[-1]
+
+    rig.script.chunk = noted  # type: ignore[method-assign]
+    rig.script.hook = lambda tick: setattr(rig.arm, "silent", {tick % 2} if tick % 13 == 0 else set())
+    rig.run(500)
+    decide = Decide.of(robot())
+    state = decide.initial()
+    for index, record in enumerate(rig.records):
+        engaged = Flag(record.flags) & (Flag.ENGAGED | Flag.ENGAGE_FAILED)
+        inputs = Inputs(
+            np.array(record.position[:2]),
+            np.array(record.velocity[:2]),
+            np.array(record.effort[:2]),
+            np.array(record.fresh[:2], dtype=np.bool_),
+            BusFault(record.read_fault),
+            taken[index],
+            rig.script.orders.get(index + 1),
+        )
+        if engaged:
+            inputs.engagement = type(inputs.engagement)(1 if engaged & Flag.ENGAGED else 2)
+        state, command = decide(state, inputs, record.now_ns)
+        assert command.mode == record.mode
+        if command.commanded is not None:
+            assert command.commanded.position == tuple(record.limited[:2])
+            assert command.commanded.acceleration == tuple(record.limited_acceleration[:2])
+            assert command.asked == tuple(record.asked[:2])
+
+
+def test_an_empty_inbox_leaves_the_arm_idle() -> None:
+    clock = VirtualClock()
+    arm = SimulatedArm(clock, np.zeros(2))
+    loop = ControlLoop(arm, Decide.of(robot()), clock, 200.0, EmptyInbox(), lambda _record: None)
+    assert loop.run(50) is Termination.STOPPED
+    assert arm.sent == []
+    assert not arm.held
