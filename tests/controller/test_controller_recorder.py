@@ -1,0 +1,111 @@
+"""The recorder over real shared memory: everything published is on record, everything lost is counted."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from controller.ipc import Node, new_namespace, remove_namespace
+from controller.recorder import Gaps, Recorder
+from controller.topics import CHUNKS, EVENTS, TICKS, frames_topic, topics
+from episodes.outcome import Outcome, Termination
+from episodes.reader import read_episode
+from episodes.records import ChunkRecord, Flag, FrameHeader, TickRecord
+from episodes.schema.cadenza_pb2 import Event
+from episodes.writer import Header
+from spec.robot import Robot
+from spec.robotfile import load_robot
+
+
+@pytest.fixture
+def robot() -> Robot:
+    return load_robot(Path("robots/virtual.yaml"))
+
+
+@pytest.fixture
+def node(robot: Robot) -> Iterator[Node]:
+    namespace = new_namespace()
+    with Node(namespace, topics(robot), "test") as node:
+        yield node
+    remove_namespace(namespace)
+
+
+def test_what_is_published_is_on_record(node: Node, robot: Robot, tmp_path: Path) -> None:
+    recorder = Recorder(node, robot)
+    ticks, chunks = node.publisher(TICKS), node.publisher(CHUNKS)
+    frames, events = node.publisher(frames_topic("front")), node.publisher(EVENTS)
+    ticks.send(TickRecord(tick=9, joints=6))
+    recorder.open(tmp_path / "a.mcap", Header(robot))
+    for number in range(10, 500):
+        ticks.send(TickRecord(tick=number, now_ns=number, joints=6))
+        if number % 100 == 0:
+            recorder.drain()
+    chunks.send(ChunkRecord(sequence=3, joints=6, length=2))
+    pictures = [os.urandom(50_000 + number) for number in range(5)]
+    for number, picture in enumerate(pictures):
+        frames.send_bytes(FrameHeader(sequence=number, captured_ns=number), picture)
+    events.send_bytes(Event(time_ns=1, source="me", kind="label", text="good").SerializeToString())
+    told = recorder.close(Outcome.FAIL, Termination.TIME_LIMIT, {"seconds": "3"})
+    ticks.send(TickRecord(tick=501, joints=6))
+    recorder.drain()
+
+    assert told["path"] == str(tmp_path / "a.mcap")
+    assert set(told["dropped"].values()) == {0}
+    episode = read_episode(tmp_path / "a.mcap")
+    assert episode.ticks["tick"].tolist() == list(range(10, 500))
+    assert [chunk.sequence for chunk in episode.chunks] == [3]
+    assert episode.frames["front"].jpeg == pictures
+    assert episode.events[0].kind == "label"
+    assert (episode.outcome, episode.termination) == (Outcome.FAIL, Termination.TIME_LIMIT)
+    assert episode.result["seconds"] == "3"
+
+
+def test_losses_are_counted_and_written_down(node: Node, robot: Robot, tmp_path: Path) -> None:
+    recorder = Recorder(node, robot)
+    recorder.open(tmp_path / "a.mcap", Header(robot))
+    ticks = node.publisher(TICKS)
+    depth = topics(robot)[TICKS].depth
+    ticks.send(TickRecord(tick=0, joints=6))
+    recorder.drain()
+    for number in range(1, depth + 31):  # the recorder sleeps too long
+        ticks.send(TickRecord(tick=number, joints=6))
+    recorder.close(Outcome.FAIL, Termination.DONE, {})
+    episode = read_episode(tmp_path / "a.mcap")
+    assert episode.result["dropped_ticks"] == "30"
+    assert len(episode.ticks) == depth + 1
+
+
+def test_periods_the_loop_skipped_are_no_loss(node: Node, robot: Robot, tmp_path: Path) -> None:
+    recorder = Recorder(node, robot)
+    recorder.open(tmp_path / "a.mcap", Header(robot))
+    ticks = node.publisher(TICKS)
+    for tick, skipped, flags in ((0, 0, 0), (5, 4, Flag.LATE), (90, 0, Flag.ENGAGED), (91, 0, 0), (93, 0, 0)):
+        ticks.send(TickRecord(tick=tick, skipped=skipped, flags=int(flags), joints=6))
+    assert recorder.close(Outcome.FAIL, Termination.DONE, {})["dropped"][TICKS] == 1
+
+
+def test_after_a_failure_it_keeps_draining_and_leaves_the_part(node: Node, robot: Robot, tmp_path: Path) -> None:
+    recorder = Recorder(node, robot)
+    recorder.open(tmp_path / "a.mcap", Header(robot))
+    recorder.abandon()
+    node.publisher(TICKS).send(TickRecord(tick=1, joints=6))
+    assert recorder.drain() == 1
+    assert (tmp_path / "a.mcap.part").exists()
+    assert not recorder.recording
+    recorder.open(tmp_path / "b.mcap", Header(robot))
+    recorder.close(Outcome.FAIL, Termination.DONE, {})
+    assert read_episode(tmp_path / "b.mcap").damage == ""
+
+
+@given(st.lists(st.booleans(), min_size=1, max_size=60))
+def test_gaps_count_what_is_missing(arrives: list[bool]) -> None:
+    gaps = Gaps()
+    numbers = [number for number, here in enumerate(arrives) if here]
+    for number in numbers:
+        gaps.see(number)
+    assert gaps.missing == (numbers[-1] - numbers[0] + 1 - len(numbers) if numbers else 0)
