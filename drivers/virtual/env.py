@@ -200,3 +200,6 @@ class VirtualKochEnv(gymnasium.Env[Observation, Float]):
         for renderer in self._renderers.values():
             renderer.close()
         self._renderers.clear()
+
+
+gymnasium.register(id="cadenza/VirtualKoch-v0", entry_point="drivers.virtual.env:VirtualKochEnv")
