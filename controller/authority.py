@@ -9,12 +9,16 @@ Every rung of the ladder has its bound in ticks in :class:`Bounds`.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import NamedTuple
 
 from episodes.records import Mode, Order
 from spec.robot import Arm, Control
+
+_SUSPICIOUS = 0.75
+"""Share of the watchdog time after which a silence may have set it off: servos count in steps of 20 ms."""
 
 
 class Fault(IntEnum):
@@ -60,8 +64,9 @@ class Bounds(NamedTuple):
     @classmethod
     def of(cls, control: Control, arm: Arm) -> Bounds:
         watchdog = arm.bus_watchdog_ms
-        # One tick less: the servo counts from the last packet it heard, which may be one we never knew of.
-        outage = control.fault_ticks if watchdog is None else max(1, watchdog * 1_000_000 // control.period_ns - 1)
+        outage = control.fault_ticks
+        if watchdog is not None:
+            outage = max(1, math.floor(_SUSPICIOUS * watchdog * 1e6 / control.period_ns))
         return cls(min(control.stale_ticks, outage), outage, control.fault_ticks)
 
 
@@ -72,6 +77,8 @@ class Facts(NamedTuple):
     engagement: Engagement
     stale_ticks: int
     """Of the joint that has been silent longest; 0 when this tick heard every one."""
+    gap_ticks: int
+    """Periods since the tick before this one, less one: the loop itself was away, and the bus was silent."""
     alert_ticks: int
     nonfinite_chunks: int
     sighted: bool
@@ -116,7 +123,7 @@ def step(now: Authority, facts: Facts, bounds: Bounds, now_ns: int) -> Authority
         case Mode.EASE_IN:
             return _easing(after, facts, bounds, now_ns)
         case Mode.POLICY:
-            if facts.stale_ticks >= bounds.hold_ticks or not facts.sighted:
+            if facts.stale_ticks >= bounds.hold_ticks or not after.engaged or not facts.sighted:
                 return replace(after, mode=Mode.HOLD, since_ns=now_ns)
         case Mode.HOLD:
             return _holding(after, facts, now_ns)
@@ -130,7 +137,7 @@ def _engagement(now: Authority, facts: Facts, bounds: Bounds) -> Authority:
         # From idle the servos are only ever engaged to start.
         mode = Mode.HOLD if now.mode is Mode.IDLE else now.mode
         return replace(now, held=True, engaged=True, engaging=False, mode=mode)
-    if now.engaged and facts.stale_ticks >= bounds.outage_ticks:
+    if now.engaged and max(facts.stale_ticks, facts.gap_ticks) >= bounds.outage_ticks:
         return replace(now, engaged=False)
     return now
 
@@ -175,7 +182,7 @@ def _broken(now: Authority, facts: Facts, bounds: Bounds, now_ns: int) -> Fault:
 
 
 def _easing(now: Authority, facts: Facts, bounds: Bounds, now_ns: int) -> Authority:
-    if facts.stale_ticks >= bounds.hold_ticks:
+    if facts.stale_ticks >= bounds.hold_ticks or not now.engaged:
         return replace(now, mode=Mode.HOLD, since_ns=now_ns)
     if facts.at_home:
         return replace(now, mode=Mode.HOLD, homed=True, resting=now.home_only, since_ns=now_ns)

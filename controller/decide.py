@@ -51,6 +51,8 @@ class State:
 
     stale: tuple[int, ...]
     """Ticks since each joint was heard, shape (joints,)."""
+    now_ns: int
+    """Instant of the tick that left this state."""
     authority: Authority
     schedule: Schedule
     commanded: Commanded | None = None
@@ -123,12 +125,14 @@ class Decide:
 
     def initial(self) -> State:
         """The state before the first tick: idle, nothing heard yet."""
-        return State((0,) * self.joints, Authority(), Schedule())
+        return State((0,) * self.joints, 0, Authority(), Schedule())
 
     def __call__(self, state: State, inputs: Inputs, now_ns: int) -> tuple[State, Command]:
         """One tick at the grid instant ``now_ns``."""
         flags, position, stale = self._heard(state, inputs)
-        alerts = state.alert_ticks + 1 if inputs.fault & BusFault.SERVO else 0
+        # While the servos are not engaged their alert is what engaging them will clear, or will fail on.
+        alerting = state.authority.engaged and inputs.fault & BusFault.SERVO
+        alerts = state.alert_ticks + 1 if alerting else 0
         schedule, refusal, refusal_flags = self._chunk(state, inputs.chunk, now_ns)
         flags |= refusal_flags
         nonfinite = state.nonfinite_chunks
@@ -144,6 +148,7 @@ class Decide:
                 inputs.order,
                 inputs.engagement,
                 max(stale),
+                (now_ns - state.now_ns) // self._period_ns - 1 if state.now_ns else 0,
                 alerts,
                 nonfinite,
                 sighted,
@@ -168,7 +173,15 @@ class Decide:
         flags |= _marks(authority, inputs.engagement, sighted, tail)
         last = schedule.last
         after = State(
-            stale, authority, schedule, commanded, anchored, alerts, nonfinite, state.refused_chunks + (refusal > 0)
+            stale,
+            now_ns,
+            authority,
+            schedule,
+            commanded,
+            anchored,
+            alerts,
+            nonfinite,
+            state.refused_chunks + (refusal > 0),
         )
         return after, Command(
             None if commanded is None else commanded.position,

@@ -123,7 +123,7 @@ class ControlLoop:
         self._stop = self._stop or reason
 
     def run(self, ticks: int | None = None) -> Termination:
-        """Tick until ordered to stop, or for ``ticks`` periods; then bring the arm to rest and close it. Never raises."""
+        """Tick until ordered to stop, or for ``ticks`` periods; then rest the arm and close it. Never raises."""
         try:
             ended = self._run(ticks)
         except KeyboardInterrupt:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from controller.authority import Authority, Bounds, Engagement, Facts, Fault, step
 from controller.decide import Command, Decide
 from controller.lockstep import Lockstep
+from controller.schedule import Schedule
 from drivers.arm import BusFault
 from episodes.records import Flag, Mode, Order
 from spec.arrays import Bool, Float
@@ -153,10 +155,7 @@ def test_when_chunks_stop_the_tail_is_followed_for_its_time_then_the_arm_stops()
 def test_when_the_last_chunk_ends_before_its_tail_the_arm_stops_at_once() -> None:
     bench = Bench().driving()
     bench.policy = False
-    bench.lockstep.state = bench.lockstep.state.__class__(
-        bench.lockstep.state.stale, bench.lockstep.state.authority, bench.lockstep.state.schedule.__class__(newest=99),
-        bench.lockstep.state.commanded, anchored=True,
-    )  # fmt: skip
+    bench.lockstep.state = replace(bench.lockstep.state, schedule=Schedule(newest=99))
     bench.tick(sent=chunk(100, bench.lockstep.now_ns, sine(0.3), length=2))
     for _ in range(39):
         assert bench.tick().mode is Mode.POLICY
@@ -223,6 +222,19 @@ def test_after_a_silence_longer_than_the_bus_watchdog_the_servos_are_engaged_ane
     bench.until(Mode.POLICY, 25)
 
 
+def test_a_process_that_was_stopped_for_longer_than_the_bus_watchdog_engages_anew_at_once() -> None:
+    """SIGSTOP, a debugger, a swapped-out machine: the servos have stopped and say so until they are engaged."""
+    bench = Bench().driving()
+    bench.lockstep._tick += 40
+    command = bench.tick(fault=BusFault.SERVO)
+    assert command.mode is Mode.HOLD
+    while not command.engage:
+        command = bench.tick(fault=BusFault.SERVO)
+        assert len(bench.commands) < 400
+    assert bench.tick().flags & Flag.ENGAGED
+    bench.until(Mode.POLICY, 60)
+
+
 def test_a_fault_is_latched_until_cleared_and_then_waits_for_start() -> None:
     bench = Bench().driving()
     bench.ticks(3, fault=BusFault.SERVO)
@@ -264,7 +276,7 @@ def test_a_policy_that_sends_no_numbers_is_survived_then_faulted() -> None:
 
 def test_servos_that_refuse_to_hold_are_a_fault() -> None:
     after = step(
-        Authority(engaging=True), Facts(None, Engagement.FAILED, 0, 0, 0, False, False, True), Bounds(10, 19, 100), 5
+        Authority(engaging=True), Facts(None, Engagement.FAILED, 0, 0, 0, 0, False, False, True), Bounds(10, 19, 100), 5
     )
     assert (after.mode, after.fault, after.engaging) == (Mode.FAULT, Fault.NOT_ENGAGED, False)
 
@@ -272,7 +284,7 @@ def test_servos_that_refuse_to_hold_are_a_fault() -> None:
 def test_a_start_pose_that_is_never_reached_is_a_fault() -> None:
     bounds = Bounds(10, 19, 100)
     easing = Authority(mode=Mode.EASE_IN, engaged=True, since_ns=0)
-    facts = Facts(None, Engagement.NONE, 0, 0, 0, False, False, False)
+    facts = Facts(None, Engagement.NONE, 0, 0, 0, 0, False, False, False)
     assert step(easing, facts, bounds, bounds.ease_in_ns).mode is Mode.EASE_IN
     assert step(easing, facts, bounds, bounds.ease_in_ns + 1).fault is Fault.NOT_HOME
 
@@ -304,7 +316,7 @@ def test_a_start_broken_off_by_silence_goes_on_to_the_start_pose_not_to_the_poli
 
 def test_bounds_come_from_the_robot_file() -> None:
     machine = robot(stale_ticks=30, fault_ticks=200)
-    assert Bounds.of(machine.control, machine.follower)[:3] == (19, 19, 200)  # the watchdog's 100 ms come first
+    assert Bounds.of(machine.control, machine.follower)[:3] == (15, 15, 200)  # the watchdog's 100 ms come first
     without = machine.follower.model_copy(update={"bus_watchdog_ms": None})
     assert Bounds.of(machine.control, without)[:3] == (30, 200, 200)
 
