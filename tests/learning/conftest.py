@@ -1,0 +1,5 @@
+"""Small tensors on one thread: several threads would only wait for each other."""
+
+import torch
+
+torch.set_num_threads(1)

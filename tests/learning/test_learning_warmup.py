@@ -1,0 +1,168 @@
+"""From recorded episodes to windows, and from windows to weights."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from small_actors import small_config
+from synthetic_episodes import PLAN, plan_at, position_at, write_episode
+
+from learning.actor import SequenceActor
+from learning.checkpoint import load_checkpoint
+from learning.config import ActorConfig
+from learning.plots import plot_warmup
+from learning.samples import load_samples, save_samples
+from learning.warmup import METRICS_FILE, Warmup, WarmupSettings, read_metrics
+from learning.windows import Demonstrations, Labels, episode_paths
+from spec.action import ActionSpace
+from spec.errors import CadenzaError, MisfitError, SpecError
+from spec.manifest import ImageInput, StateFeature
+
+NAMES = ("shoulder_pan", "shoulder_lift", "elbow_flex", "wrist_flex", "wrist_roll", "gripper")
+
+
+def _config(**changes) -> ActorConfig:
+    settings = {
+        "joints": NAMES,
+        "state": (StateFeature.POSITION,),
+        "cameras": {"top": ImageInput(height=16, width=16)},
+        "act_chunk_size": PLAN - 1,
+    }
+    return small_config(**{**settings, **changes})
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("episodes")
+    for number in range(3):
+        write_episode(folder, number)
+    return folder
+
+
+def test_windows_hold_what_was_logged(folder: Path) -> None:
+    data = Demonstrations(episode_paths(folder), _config())
+    assert len(data) == 36
+    window = data.windows(np.array([0, 5, 12, 13]))
+    assert window.mask.tolist() == [[False, False, True], [True] * 3, [False, False, True], [False, True, True]]
+    assert np.allclose(window.state[1, 0].numpy(), position_at(0.3, 0), atol=1e-6)
+    assert np.allclose(window.state[3, 2].numpy(), position_at(0.1, 1), atol=1e-6)
+    brightness = window.images["top"][1].float().mean(dim=(1, 2, 3))
+    assert torch.allclose(brightness, torch.tensor([55.0, 70.0, 85.0]), atol=1.5)
+    assert np.allclose(window.actions[3].numpy(), plan_at(0.1, 1)[: PLAN - 1], atol=1e-6)
+    assert bool(window.action_mask.all())
+
+
+def test_late_windows_see_old_pictures_and_new_joints(folder: Path) -> None:
+    data = Demonstrations(episode_paths(folder), _config())
+    rows, delay = np.array([5, 20]), np.array([0.06, 0.025])
+    prompt, late = data.windows(rows), data.windows(rows, delay)
+    assert torch.equal(prompt.images["top"], late.images["top"])
+    assert np.allclose(late.state[0, 2].numpy(), position_at(0.56, 0), atol=1e-6)
+    assert np.allclose(late.state[0, 1].numpy(), position_at(0.46, 0), atol=1e-6)
+    assert np.allclose(late.actions[1].numpy(), plan_at(0.825, 1)[: PLAN - 1], atol=1e-6)
+
+
+def test_labels_from_what_was_sent_are_masked_at_the_end(folder: Path) -> None:
+    data = Demonstrations(episode_paths(folder), _config(), Labels.SENT)
+    window = data.windows(np.array([5, 10, 11]))
+    assert window.action_mask.tolist() == [[True] * 5, [True] + [False] * 4, [False] * 5]
+    due = np.stack([position_at(0.5 + 0.1 * (k + 1), 0) + 0.01 for k in range(5)])
+    assert np.allclose(window.actions[0].numpy(), due, atol=1e-6)
+
+
+def test_deltas_add_up_to_the_targets(folder: Path) -> None:
+    data = Demonstrations(episode_paths(folder), _config(action_space=ActionSpace.JOINT_DELTA))
+    window = data.windows(np.array([5]))
+    reference = position_at(0.5, 0) + 0.01
+    assert np.allclose(reference + np.cumsum(window.actions[0].numpy(), axis=0), plan_at(0.5, 0)[:5], atol=1e-5)
+
+
+def test_unfit_episodes_are_refused(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(MisfitError, match="one more than a chunk"):
+        Demonstrations(episode_paths(folder), _config(act_chunk_size=PLAN))
+    with pytest.raises(MisfitError, match="joints"):
+        Demonstrations(episode_paths(folder), _config(joints=NAMES[::-1]))
+    with pytest.raises(MisfitError, match=r"no pictures of camera 'front' \(has: top\)"):
+        Demonstrations(episode_paths(folder), _config(cameras={"front": ImageInput(height=16, width=16)}))
+    with pytest.raises(SpecError, match="no episodes"):
+        episode_paths(tmp_path)
+
+
+def _warmup(folder: Path, out: Path, **changes) -> Warmup:
+    torch.manual_seed(0)
+    data = Demonstrations(episode_paths(folder), _config())
+    actor = SequenceActor(data.config)
+    actor.normalization.fit(*data.states_and_actions())
+    settings = {"steps": 12, "batch": 8, "save_every": 4, "learning_rate": 1e-3, **changes}
+    return Warmup(actor, data, WarmupSettings(**settings), out)
+
+
+def test_training_learns(folder: Path, tmp_path: Path) -> None:
+    warmup = _warmup(folder, tmp_path, steps=150, learning_rate=3e-3, save_every=150)
+    before = warmup.validate()["held_out_error"]
+    warmup.run(lambda _: None)
+    metrics = read_metrics(tmp_path)
+    assert metrics[-1]["held_out_error"] < 0.5 * before
+    plot_warmup(metrics, tmp_path / "loss.png")
+    assert (tmp_path / "loss.png").stat().st_size > 10_000
+    actor, config = load_checkpoint(tmp_path)
+    assert config.training["step"] == 150
+    assert all(torch.equal(a, b) for a, b in zip(actor.parameters(), warmup.actor.parameters(), strict=True))
+
+
+class _KilledError(Exception):
+    pass
+
+
+def test_resumed_training_ends_bit_equal(folder: Path, tmp_path: Path) -> None:
+    whole = _warmup(folder, tmp_path / "whole")
+    whole.run(lambda _: None)
+
+    def kill_at_six(metrics: dict[str, float]) -> None:
+        if metrics["step"] == 6:
+            raise _KilledError
+
+    cut = _warmup(folder, tmp_path / "cut")
+    with pytest.raises(_KilledError):
+        cut.run(kill_at_six)
+    resumed = _warmup(folder, tmp_path / "cut")
+    assert resumed.resume()
+    assert resumed.step == 4
+    resumed.run(lambda _: None)
+    for a, b in zip(whole.actor.parameters(), resumed.actor.parameters(), strict=True):
+        assert torch.equal(a, b)
+    losses = [[entry["loss"] for entry in read_metrics(tmp_path / name)] for name in ("whole", "cut")]
+    assert losses[0] == losses[1]
+
+
+def test_resuming_with_other_settings_is_refused(folder: Path, tmp_path: Path) -> None:
+    _warmup(folder, tmp_path, steps=4).run(lambda _: None)
+    with pytest.raises(MisfitError, match="other settings"):
+        _warmup(folder, tmp_path, steps=4, batch=9).resume()
+
+
+def test_a_loss_that_is_not_finite_changes_nothing_and_ends_the_run(folder: Path, tmp_path: Path) -> None:
+    warmup = _warmup(folder, tmp_path, steps=100)
+    with torch.no_grad():
+        warmup.actor.mean_head.bias.fill_(float("nan"))
+    before = [parameter.clone() for parameter in warmup.actor.parameters()]
+    with pytest.raises(CadenzaError, match="not finite 20 times in a row"):
+        warmup.run(lambda _: None)
+    assert warmup.skipped == 20
+    for a, b in zip(before, warmup.actor.parameters(), strict=True):
+        assert torch.equal(a.nan_to_num(), b.nan_to_num())
+    assert all(json.loads(line)["loss"] is None for line in (tmp_path / METRICS_FILE).read_text().splitlines())
+
+
+def test_kept_windows_come_back(folder: Path, tmp_path: Path) -> None:
+    data = Demonstrations(episode_paths(folder), _config())
+    save_samples(tmp_path / "windows.safetensors", data, 5)
+    kept = load_samples(tmp_path / "windows.safetensors", data.config)
+    assert len(kept) == 5
+    assert kept.mask[0].tolist() == [False, False, True]
+    with pytest.raises(MisfitError, match="another actor"):
+        load_samples(tmp_path / "windows.safetensors", _config(obs_history_length=2))
