@@ -23,8 +23,8 @@ from spec.arrays import Int
 from spec.errors import DeviceError, MisfitError
 from spec.robot import Arm, Robot
 
-GENTLE_PWM = 0.45
-"""Share of full PWM the motors may use; enough to lift the arm, too little to hurt it."""
+GENTLE = 0.45
+"""Share of full PWM: enough to lift the arm, too little to hurt it."""
 SPEED = 2.0
 """[rad/s]"""
 _STEP_S = 0.02
@@ -45,17 +45,21 @@ class Stage:
 
     joint: str
     park: float
+    sweep: bool = True
+    """False: only move to the stop that ``park`` is nearer to."""
 
 
 KOCH_ROUTE = (
+    Stage("elbow_flex", 0.0, sweep=False),  # forearm up: an arm that lay on the table comes free
     Stage("shoulder_pan", 1.0),  # away from whatever lies on the table, and so stays
     Stage("gripper", 1.0),
     Stage("wrist_roll", 0.5),
     Stage("wrist_flex", 1.0),  # hand up
-    Stage("elbow_flex", 0.0),  # forearm up, or the upper arm could not reach down to its stop
+    Stage("elbow_flex", 0.0),  # forearm up again, or the upper arm could not reach down to its stop
     Stage("shoulder_lift", 0.9),
 )
-"""Order in which a Koch meets nothing but its own stops, starting from about its home pose."""
+"""Order in which a Koch meets nothing but its own stops, wherever it begins."""
+_WAY_HOME = ("shoulder_lift", "elbow_flex", "wrist_flex", "wrist_roll", "gripper", "shoulder_pan")
 
 
 def stops(robot: Robot, arm: Arm) -> dict[str, tuple[float, float]]:
@@ -79,9 +83,10 @@ def stops(robot: Robot, arm: Arm) -> dict[str, tuple[float, float]]:
 def measure_automatically(
     bench: Bench, stops: Mapping[str, tuple[float, float]], tell: Progress
 ) -> dict[str, Measured]:
-    """Sweep every joint and bring the arm back to where it began; it is left holding, with little force.
+    """Sweep every joint and bring the arm to its home pose; it is left holding, with little force.
 
     Args:
+        bench: opened with little ``force``, such as GENTLE.
         stops: joint → angles of its stops [rad].
         tell: called with what happens next.
 
@@ -89,23 +94,32 @@ def measure_automatically(
         MisfitError: no route for an arm with these joints.
         DeviceError: a joint whose travel is not the model's.
     """
-    if {stage.joint for stage in KOCH_ROUTE} != set(bench.arm.names):
+    if set(_WAY_HOME) != set(bench.arm.names):
         raise MisfitError(
             f"arm {bench.arm.serial}: no automatic route for joints {list(bench.arm.names)} "
-            f"(known: {[stage.joint for stage in KOCH_ROUTE]}); calibrate by hand"
+            f"(known: {list(_WAY_HOME)}); calibrate by hand"
         )
     driver = _Driver(bench)
     driver.take_hold()
-    start = driver.goal.copy()
-    measured = {}
+    measured: dict[str, Measured] = {}
     for stage in KOCH_ROUTE:
         tell(stage.joint)
-        measured[stage.joint] = _sweep(driver, stage, stops[stage.joint])
-    tell("back to where it stood")
-    for stage in reversed(KOCH_ROUTE):
-        k = bench.arm.names.index(stage.joint)
-        driver.move(k, int(start[k]))
+        if stage.sweep:
+            measured[stage.joint] = _sweep(driver, stage, stops[stage.joint])
+        else:
+            _raise(driver, stage)
+    tell("home")
+    for name in _WAY_HOME:
+        k, joint = bench.arm.names.index(name), bench.arm.joints[name]
+        away = joint.home / driver.rad_per_tick[k] * (-1 if joint.inverted else 1)
+        driver.move(k, measured[name].zero + round(away))
     return measured
+
+
+def _raise(driver: _Driver, stage: Stage) -> None:
+    k = driver.bench.arm.names.index(stage.joint)
+    upward = stage.park > 0.5
+    driver.push(k, 1 if upward != driver.bench.arm.joints[stage.joint].inverted else -1)
 
 
 def _sweep(driver: _Driver, stage: Stage, stops: tuple[float, float]) -> Measured:
@@ -114,7 +128,7 @@ def _sweep(driver: _Driver, stage: Stage, stops: tuple[float, float]) -> Measure
     inverted = bench.arm.joints[stage.joint].inverted
     low = driver.push(k, -1)
     high = driver.push(k, 1)
-    per_tick = 2 * math.pi / bench.models[k].resolution
+    per_tick = driver.rad_per_tick[k]
     span, expected = (high - low) * per_tick, stops[1] - stops[0]
     if abs(span - expected) > _SPAN_TOLERANCE:
         raise DeviceError(
@@ -134,20 +148,18 @@ class _Driver:
 
     def __init__(self, bench: Bench) -> None:
         self.bench = bench
-        self._rad_per_tick = 2 * math.pi / np.array([m.resolution for m in bench.models])
+        self.rad_per_tick = 2 * math.pi / np.array([m.resolution for m in bench.models])
         self.goal: Int = bench.ticks()
 
     def take_hold(self) -> None:
-        """Gentle limits, then torque on where the arm stands."""
-        self._limit_pwm(GENTLE_PWM)
-        self.goal = self.bench.ticks()
+        """Torque on where the arm stands."""
         self._send()
         self.bench.write("torque_enable", dict.fromkeys(self.bench.arm.names, 1))
 
     def push(self, k: int, direction: int) -> int:
         """Walk joint ``k`` up (+1) or down (-1) until it moves no more; where its encoder stands then."""
-        step = SPEED * _STEP_S / self._rad_per_tick[k]
-        lead = _HIGHEST_LEAD / self._rad_per_tick[k]
+        step = SPEED * _STEP_S / self.rad_per_tick[k]
+        lead = _HIGHEST_LEAD / self.rad_per_tick[k]
         recent: list[int] = []
         self.goal[k] = self.bench.ticks()[k]
         window = round(_STALL_WINDOW_S / _STEP_S)
@@ -167,7 +179,7 @@ class _Driver:
 
     def move(self, k: int, ticks: int) -> None:
         """Walk joint ``k`` to ``ticks``."""
-        step = SPEED * _STEP_S / self._rad_per_tick[k]
+        step = SPEED * _STEP_S / self.rad_per_tick[k]
         self.goal[k] = self.bench.ticks()[k]
         while self.goal[k] != ticks:
             left = ticks - int(self.goal[k])
@@ -178,10 +190,3 @@ class _Driver:
 
     def _send(self) -> None:
         self.bench.write("goal_position", dict(zip(self.bench.arm.names, self.goal.tolist(), strict=True)))
-
-    def _limit_pwm(self, share: float) -> None:
-        limits = {
-            name: round(share * (m["pwm_limit"].default or 0))
-            for name, m in zip(self.bench.arm.names, self.bench.models, strict=True)
-        }
-        self.bench.write("pwm_limit", limits)

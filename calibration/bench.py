@@ -17,21 +17,34 @@ from drivers.dynamixel.tables import Model, Register, model
 from spec.arrays import Int
 from spec.robot import Arm
 
-FACTORY = Programming(
-    eeprom={"drive_mode": 0, "homing_offset": 0, "operating_mode": EXTENDED_POSITION_MODE},
-    ram={"status_return_level": 2, "profile_acceleration": 0, "profile_velocity": 0},
-)
-"""What calibration measures in: the bare encoder, counting on through whole turns, and no profile in between."""
+FULL_PWM = 885
+"""PWM Limit(36) that limits nothing, every X-series model."""
 
 
 class Bench:
     """Raw access to the joints of one arm; arrays are in joint order.
 
-    Opening it takes torque off every servo, since their EEPROM has to change; leaving it does not put torque on.
+    The servos are set up to be measured: the bare encoder, counting on through whole turns, and no profile in between.
+
+    Args:
+        arm: its section of the robot file.
+        relax: take torque off, so that a person can move the arm. Else what holds goes on holding, but for the moment
+            each servo's EEPROM needs.
+        force: share of the motors' full PWM that may be used.
     """
 
-    def __init__(self, arm: Arm) -> None:
+    def __init__(self, arm: Arm, *, relax: bool, force: float = 1.0) -> None:
         self.arm = arm
+        self._relax = relax
+        self._setting = Programming(
+            eeprom={
+                "drive_mode": 0,
+                "homing_offset": 0,
+                "operating_mode": EXTENDED_POSITION_MODE,
+                "pwm_limit": round(force * FULL_PWM),
+            },
+            ram={"status_return_level": 2, "profile_acceleration": 0, "profile_velocity": 0},
+        )
         self.models: tuple[Model, ...] = tuple(model(joint.model) for joint in arm.joints.values())
         self._ids = [joint.id for joint in arm.joints.values()]
         names = {joint.id: f"joint {name} (id {joint.id})" for name, joint in arm.joints.items()}
@@ -43,10 +56,11 @@ class Bench:
         self._port.open()
         try:
             identify(self.bus, self.arm, self.models)
-            self.write("torque_enable", dict.fromkeys(self.arm.names, 0))
+            if self._relax:
+                self.write("torque_enable", dict.fromkeys(self.arm.names, 0))
             self.write("bus_watchdog", dict.fromkeys(self.arm.names, 0))
             for servo, table in zip(self._ids, self.models, strict=True):
-                program(self.bus, servo, table, FACTORY, may_relax=True)
+                program(self.bus, servo, table, self._setting, may_relax=True)
         except BaseException:
             self._port.close()
             raise

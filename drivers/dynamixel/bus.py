@@ -29,7 +29,8 @@ _ERRORS = {
 }
 _CRC_ERROR = 3
 _FACTORY_DELAY_NS = 500_000  # Return Delay Time as delivered; what a servo has before it is programmed
-_READ_ALL_NS = 100_000_000
+_PATIENCE_NS = 40_000_000
+_READ_ALL_NS = 200_000_000
 
 
 class ServoError(DeviceError):
@@ -113,7 +114,15 @@ class Bus:
 
     def read_all(self, servos: Sequence[int], address: int, size: int) -> dict[int, bytes]:
         """``size`` bytes at ``address`` of every servo, by sync read; ServoError names who stays silent."""
-        reader = SyncReader(self.port, servos, address, size, self.statistics, return_delay_ns=_FACTORY_DELAY_NS)
+        reader = SyncReader(
+            self.port,
+            servos,
+            address,
+            size,
+            self.statistics,
+            return_delay_ns=_FACTORY_DELAY_NS,
+            patience_ns=_PATIENCE_NS,
+        )
         data, fresh = bytearray(size * len(servos)), [False]
         got: dict[int, bytes] = {}
         for _ in range(ATTEMPTS):

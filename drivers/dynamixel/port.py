@@ -22,7 +22,7 @@ from spec.errors import DeviceError
 
 _PTY_MAJORS = range(136, 144)  # Unix98 pseudo-terminal slaves, Linux Documentation/admin-guide/devices.txt
 _BITS_PER_BYTE = 10  # start, 8 data, stop
-_ANSWER_MARGIN_NS = 30_000_000
+_ANSWER_MARGIN_NS = 40_000_000
 """Wait for the answer to a one-off transaction beyond its wire time: USB, a busy machine, a servo writing EEPROM."""
 _MAX_SELECT_FD = 1024
 

@@ -1,8 +1,8 @@
 """Bytes of Dynamixel Protocol 2.0 for the tick: sync read, fast sync read, sync write, and their answers.
 
 Slow one-off transactions (ping, read, write, reboot) go through the SDK's packet handler. The tick does not: the SDK
-gives up on a sync read at the first silent servo, drops each servo's error byte, and costs two to four times as much
-(see benchmarks). Source of the format: https://emanual.robotis.com/docs/en/dxl/protocol2/.
+gives up a sync read at the first silent servo, drops the error bytes (hence alerts), throws a fast answer away whole,
+and sends what needs byte stuffing unstuffed (4.1). Source: https://emanual.robotis.com/docs/en/dxl/protocol2/.
 """
 
 from __future__ import annotations

@@ -23,6 +23,8 @@ from drivers.dynamixel.protocol import (
 
 PATIENCE_NS = 1_000_000
 """How much later than computed an answer may come before it is asked for again."""
+_MORE_PATIENCE_NS = 2_000_000
+"""Likewise, where the deadline leaves room for a retry even so."""
 _SHORTEST_RETRY_NS = 200_000
 
 
@@ -56,6 +58,9 @@ class SyncReader:
         return_delay_ns: what each servo waits before it answers.
         fast: use fast sync read (one joint answer) for the first request.
         retries: further requests for the silent servos within one read, while time is left.
+        patience_ns: how much later than computed an answer may come before it is asked for again. Answers do not say
+            what they answer, so one that comes after that may be taken for the next: of the same register in a tick,
+            which is a value one tick old; where different registers are read in turn this must be generous.
     """
 
     port: Port
@@ -66,11 +71,14 @@ class SyncReader:
     return_delay_ns: int = 0
     fast: bool = False
     retries: int = 2
+    patience_ns: int = PATIENCE_NS
     _index: dict[int, int] = field(init=False)
     _latency_ns: int = field(init=False)
+    _everybody: dict[bool, bytes] = field(init=False)
 
     def __post_init__(self) -> None:
         self._index = {servo: k for k, servo in enumerate(self.servos)}
+        self._everybody = {fast: sync_read(self.address, self.length, self.servos, fast=fast) for fast in (False, True)}
         self._latency_ns = (self.port.latency_timer_ms or 0) * 1_000_000
 
     def read(self, into: bytearray, fresh: list[bool], deadline_ns: int) -> BusFault:
@@ -98,7 +106,10 @@ class SyncReader:
                         fault |= BusFault.SKIPPED
                     break
                 self.statistics.retries += attempt > 0
-                answers, corrupt = self._request(missing, fast, min(deadline_ns, now + needed + PATIENCE_NS))
+                until = now + needed + self.patience_ns
+                spare = deadline_ns - until - needed - _SHORTEST_RETRY_NS
+                until += max(0, min(spare, _MORE_PATIENCE_NS - PATIENCE_NS))
+                answers, corrupt = self._request(missing, fast, min(deadline_ns, until))
                 fault |= self._take(answers, into, fresh)
                 silent = [servo for servo in missing if not fresh[self._index[servo]]]
                 self._count(len(missing) - len(silent), len(silent), corrupt)
@@ -136,7 +147,8 @@ class SyncReader:
         """Ask and collect until everybody answered, the last one answered, or ``until_ns``: answers, broken ones."""
         self.statistics.requests += 1
         self.port.flush_input()
-        self.port.send(sync_read(self.address, self.length, servos, fast=fast))
+        whole = len(servos) == len(self.servos)
+        self.port.send(self._everybody[fast] if whole else sync_read(self.address, self.length, servos, fast=fast))
         return self._collect_fast(servos, until_ns) if fast else self._collect(servos, until_ns)
 
     def _collect(self, servos: Sequence[int], until_ns: int) -> tuple[list[Status], int]:
