@@ -5,7 +5,7 @@ Only the rules that the table itself states; what a value does is the servo's bu
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from drivers.dynamixel.tables import EEPROM_END, Model, Register
 from drivers.virtual.servos.packet import Error
@@ -23,6 +23,7 @@ class Memory:
         self.model = model
         self._size = model.size
         self._bytes = bytearray(self._size)
+        self._values: dict[str, int] = {}  # the same as numbers: servos ask for them all the time
         self._at: dict[int, Register] = {register.address: register for register in model.registers.values()}
         self._windows: dict[int, str] = {}
         for name, register in model.registers.items():
@@ -31,11 +32,11 @@ class Memory:
         self.restore_defaults(model.registers)
 
     def __getitem__(self, name: str) -> int:
-        register = self.model.registers[name]
-        return register.decode(self._bytes[register.address : register.end])
+        return self._values[name]
 
     def __setitem__(self, name: str, value: int) -> None:
         register = self.model.registers[name]
+        self._values[name] = value
         self._bytes[register.address : register.end] = register.encode(value)
 
     def __contains__(self, name: str) -> bool:
@@ -51,11 +52,16 @@ class Memory:
         return [name for name, register in self.model.registers.items() if not register.eeprom]
 
     def store(self, address: int, data: bytes) -> None:
-        """Put raw bytes into the table: measured values, written many at a time."""
+        """Put measured values into the table, many at a time. They are read off the wire only, never by name."""
         self._bytes[address : address + len(data)] = data
 
-    def snapshot(self) -> bytes:
-        return bytes(self._bytes)
+    def snapshot(self) -> dict[str, int]:
+        """Every register's value, by name."""
+        return dict(self._values)
+
+    def restore(self, snapshot: Mapping[str, int]) -> None:
+        for name, value in snapshot.items():
+            self[name] = value
 
     def read(self, address: int, length: int) -> bytes | Error:
         """Bytes for a read off the wire; undefined addresses inside the table read as 0."""

@@ -48,7 +48,7 @@ class Servo:
         self.memory["id"] = servo_id
         self.memory["baud_rate"] = model.baud.index(baud)
         self._registered: tuple[int, bytes] | None = None
-        self._backup: bytes | None = None
+        self._backup: dict[str, int] | None = None
         self._boots_until_ns = 0
         self._last_heard_ns = 0
         self._strained_since_ns: int | None = None
@@ -167,7 +167,7 @@ class Servo:
             self._backup = self.memory.snapshot()
             self.memory["backup_ready"] = 1
         elif self._backup is not None:
-            self.memory.store(0, self._backup)
+            self.memory.restore(self._backup)
             self.reboot(now_ns)
         return Error.NONE
 
