@@ -23,8 +23,6 @@ from spec.arrays import Int
 from spec.errors import DeviceError, MisfitError
 from spec.robot import Arm, Robot
 
-GENTLE = 0.45
-"""Share of full PWM: enough to lift the arm, too little to hurt it."""
 SPEED = 2.0
 """[rad/s]"""
 _STEP_S = 0.02
@@ -49,16 +47,39 @@ class Stage:
     """False: only move to the stop that ``park`` is nearer to."""
 
 
-KOCH_ROUTE = (
-    Stage("elbow_flex", 0.0, sweep=False),  # forearm up: an arm that lay on the table comes free
-    Stage("shoulder_pan", 1.0),  # away from whatever lies on the table, and so stays
-    Stage("gripper", 1.0),
-    Stage("wrist_roll", 0.5),
-    Stage("wrist_flex", 1.0),  # hand up
-    Stage("elbow_flex", 0.0),  # forearm up again, or the upper arm could not reach down to its stop
-    Stage("shoulder_lift", 0.9),
+@dataclass(frozen=True, slots=True)
+class Route:
+    """How to sweep an arm so that it meets nothing but its own stops, wherever it begins."""
+
+    stages: tuple[Stage, ...]
+    force: float
+    """Share of full PWM: enough to lift the arm, too little to hurt it."""
+
+
+FOLLOWER = Route(
+    (
+        Stage("elbow_flex", 0.0, sweep=False),  # forearm up: an arm that lay on the table comes free
+        Stage("shoulder_pan", 1.0),  # away from whatever lies on the table, and so stays
+        Stage("gripper", 1.0),
+        Stage("wrist_roll", 0.5),
+        Stage("wrist_flex", 1.0),  # hand up
+        Stage("elbow_flex", 0.0),  # forearm up again, or the upper arm could not reach down to its stop
+        Stage("shoulder_lift", 0.9),
+    ),
+    force=0.45,
 )
-"""Order in which a Koch meets nothing but its own stops, wherever it begins."""
+LEADER = Route(
+    (
+        Stage("shoulder_pan", 0.5),
+        Stage("gripper", 1.0),
+        Stage("wrist_roll", 0.5),
+        Stage("wrist_flex", 1.0),
+        Stage("elbow_flex", 1.0),  # forearm hanging: its small servos cannot lift it stretched out
+        Stage("shoulder_lift", 0.7),
+    ),
+    force=0.9,
+)
+"""A leader hangs free, and is too weak to hurt anything."""
 _WAY_HOME = ("shoulder_lift", "elbow_flex", "wrist_flex", "wrist_roll", "gripper", "shoulder_pan")
 
 
@@ -81,12 +102,13 @@ def stops(robot: Robot, arm: Arm) -> dict[str, tuple[float, float]]:
 
 
 def measure_automatically(
-    bench: Bench, stops: Mapping[str, tuple[float, float]], tell: Progress
+    bench: Bench, route: Route, stops: Mapping[str, tuple[float, float]], tell: Progress
 ) -> dict[str, Measured]:
     """Sweep every joint and bring the arm to its home pose; it is left holding, with little force.
 
     Args:
-        bench: opened with little ``force``, such as GENTLE.
+        bench: opened with the ``force`` of the route.
+        route: for this kind of arm.
         stops: joint → angles of its stops [rad].
         tell: called with what happens next.
 
@@ -102,7 +124,7 @@ def measure_automatically(
     driver = _Driver(bench)
     driver.take_hold()
     measured: dict[str, Measured] = {}
-    for stage in KOCH_ROUTE:
+    for stage in route.stages:
         tell(stage.joint)
         if stage.sweep:
             measured[stage.joint] = _sweep(driver, stage, stops[stage.joint])

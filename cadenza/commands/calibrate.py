@@ -18,7 +18,7 @@ from rich.live import Live
 from rich.table import Table
 
 from cadenza.arguments import parse, split_robot_overrides
-from calibration.automatic import GENTLE, measure_automatically, stops
+from calibration.automatic import FOLLOWER, LEADER, measure_automatically, stops
 from calibration.bench import Bench
 from calibration.guided import measure_by_hand
 from calibration.measurement import Measured, angles, calibration_of, shortfalls
@@ -99,8 +99,11 @@ def _section(robot: Robot, name: str, config: Path) -> Arm:
 
 
 def _automatically(robot: Robot, arm: Arm, console: Console) -> dict[str, Measured]:
-    with Bench(arm, relax=False, force=GENTLE) as bench, console.status("finding stops") as status:
-        return measure_automatically(bench, stops(robot, arm), lambda joint: status.update(f"finding stops: {joint}"))
+    route = LEADER if arm is robot.leader else FOLLOWER
+    with Bench(arm, relax=False, force=route.force) as bench, console.status("finding stops") as status:
+        return measure_automatically(
+            bench, route, stops(robot, arm), lambda joint: status.update(f"finding stops: {joint}")
+        )
 
 
 def _by_hand(arm: Arm, console: Console) -> dict[str, Measured]:
