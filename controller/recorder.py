@@ -135,5 +135,5 @@ class Recorder:
 
 
 def is_full(error: OSError) -> bool:
-    """True where the disk, or this user's share of it, is used up."""
-    return error.errno in {errno.ENOSPC, errno.EDQUOT}
+    """True where the disk, this user's share of it, or what one file may hold is used up."""
+    return error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}

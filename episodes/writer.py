@@ -7,6 +7,7 @@ are JPEG already, and the rest is small (a tick of six joints has about 600 byte
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -155,7 +156,8 @@ class EpisodeWriter:
 
     def abandon(self) -> None:
         """Close the file as it is, for recovery to finish: after a write has failed."""
-        self._file.close()
+        with contextlib.suppress(OSError):  # what is still buffered does not fit either
+            self._file.close()
 
     def _begin(self, header: Header) -> None:
         started_ns = time.monotonic_ns()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,11 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from controller.ipc import Node, new_namespace, remove_namespace
-from controller.recorder import Gaps, Recorder
+from controller.recorder import Gaps, Recorder, is_full
 from controller.topics import CHUNKS, EVENTS, TICKS, frames_topic, topics
 from episodes.outcome import Outcome, Termination
 from episodes.reader import read_episode
 from episodes.records import ChunkRecord, Flag, FrameHeader, TickRecord
+from episodes.recovery import recover
 from episodes.schema.cadenza_pb2 import Event
 from episodes.writer import Header
 from spec.robot import Robot
@@ -100,6 +102,27 @@ def test_after_a_failure_it_keeps_draining_and_leaves_the_part(node: Node, robot
     recorder.open(tmp_path / "b.mcap", Header(robot))
     recorder.close(Outcome.FAIL, Termination.DONE, {})
     assert read_episode(tmp_path / "b.mcap").damage == ""
+
+
+def test_a_full_disk_is_said_and_what_was_written_is_saved(node: Node, robot: Robot, tmp_path: Path) -> None:
+    recorder = Recorder(node, robot)
+    recorder.open(tmp_path / "a.mcap", Header(robot))
+    frames = node.publisher(frames_topic("top"))
+    for number in range(25):
+        assert frames.send_bytes(FrameHeader(sequence=number, captured_ns=number), os.urandom(50_000))
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, hard))  # as good as a full disk, and nobody else notices
+    try:
+        with pytest.raises(OSError, match="too large") as caught:
+            recorder.drain()
+        recorder.abandon()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert is_full(caught.value)
+    found = recover(tmp_path / "a.mcap.part")
+    assert found is not None
+    assert found.episode is not None
+    assert len(read_episode(found.episode).frames["top"]) >= 10
 
 
 @given(st.lists(st.booleans(), min_size=1, max_size=60))
