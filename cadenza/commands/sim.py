@@ -20,7 +20,8 @@ class Args:
     Any Dynamixel client and any camera program can use it. Runs until Ctrl-C. Any field of the robot file can be
     overridden with --robot.FIELD VALUE.
 
-    Examples:
+    For example:
+
         cadenza sim --ready-file /tmp/koch.json
         cadenza sim --ready-file /tmp/koch.json --seed 7 --robot.cameras.top.fps 60
         cadenza run --bundle DIR --config robots/virtual.yaml --robot.virtual.attach /tmp/koch.json

@@ -61,8 +61,8 @@ class SimClient:
         Args:
             faults: any of ``arm`` (which bus, default follower), ``loss`` and ``corrupt`` (probability for each
                 packet, both ways), ``delay_ms``, ``jitter_ms`` (of answers), ``silent_ids`` [ids], ``unplug`` bool,
-                ``hardware_error`` [id, bits of Hardware Error Status], ``freeze_camera`` and ``drop_camera``
-                (name or names).
+                ``overload`` id, ``hardware_error`` [id, bits of Hardware Error Status], ``freeze_camera`` and
+                ``drop_camera`` (name or names).
 
         Raises:
             DeviceError: refused, with the reason.

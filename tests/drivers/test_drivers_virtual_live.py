@@ -81,7 +81,8 @@ def positions(port: PortHandler) -> dict[int, int]:
     group = GroupSyncRead(port, PacketHandler(2.0), POSITION, 4)
     for servo in IDS:
         group.addParam(servo)
-    assert group.txRxPacket() == COMM_SUCCESS
+    # The SDK looks at its 34 ms only after looking for bytes: on a busy machine it may give up with the answer there.
+    eventually(lambda: group.txRxPacket() == COMM_SUCCESS)
     return {servo: group.getData(servo, POSITION, 4) for servo in IDS}
 
 
@@ -113,12 +114,12 @@ def test_the_sdk_moves_the_arm_with_sync_write_and_sees_it_with_every_kind_of_re
     for servo in IDS:
         fast.addParam(servo)
         bulk.addParam(servo, POSITION, 4)
-    assert fast.fastSyncRead() == COMM_SUCCESS
-    assert bulk.txRxPacket() == COMM_SUCCESS
+    eventually(lambda: fast.fastSyncRead() == COMM_SUCCESS)
+    eventually(lambda: bulk.txRxPacket() == COMM_SUCCESS)
     for servo in IDS:
         assert abs(fast.getData(servo, POSITION, 4) - settled[servo]) <= 4
         assert abs(bulk.getData(servo, POSITION, 4) - settled[servo]) <= 4
-    assert bulk.fastBulkRead() == COMM_SUCCESS
+    eventually(lambda: bulk.fastBulkRead() == COMM_SUCCESS)
     for servo in IDS:
         assert abs(bulk.getData(servo, POSITION, 4) - settled[servo]) <= 4
 
@@ -186,10 +187,10 @@ def test_every_lost_answer_is_counted(virtual: VirtualRobot, port: PortHandler) 
 
 def test_silent_servos_and_hardware_errors(virtual: VirtualRobot, port: PortHandler) -> None:
     packets = PacketHandler(2.0)
-    virtual.client.inject({"silent_ids": [2], "hardware_error": [4, 4]})
+    virtual.client.inject({"silent_ids": [2], "overload": 4})
     assert packets.ping(port, 2)[1] == COMM_RX_TIMEOUT
     assert packets.ping(port, 4)[2] == 0x80
-    assert packets.read1ByteTxRx(port, 4, 70)[0] == 4
+    assert packets.read1ByteTxRx(port, 4, 70)[0] == 32
     packets.reboot(port, 4)
 
 
@@ -247,8 +248,10 @@ def test_reset_puts_the_cube_where_the_seed_says_and_leaves_the_arm(virtual: Vir
 def test_wrong_requests_are_one_line_errors(virtual: VirtualRobot) -> None:
     with pytest.raises(DeviceError, match="loss: 2: must be a number from 0 to 1"):
         virtual.client.inject({"loss": 2})
-    with pytest.raises(DeviceError, match="KeyError"):
+    with pytest.raises(DeviceError, match="valid: follower, leader"):
         virtual.client.inject({"arm": "third"})
+    with pytest.raises(DeviceError, match="no such id on this bus"):
+        virtual.client.inject({"overload": 99})
 
 
 def test_a_robot_the_virtual_arm_cannot_be_is_refused_in_one_line() -> None:

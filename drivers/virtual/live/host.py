@@ -6,6 +6,7 @@ cameras, which burn CPU, live in their own process.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import json
 import os
@@ -25,7 +26,8 @@ from drivers.virtual.live.stage import Stage
 from drivers.virtual.live.terminal import Terminal
 from drivers.virtual.live.world import VirtualArm, World
 from drivers.virtual.servos.bus import Answer
-from spec.errors import DeviceError
+from drivers.virtual.servos.servo import HardwareError, Servo
+from spec.errors import DeviceError, SpecError
 from spec.files import write_atomically
 from spec.robot import Robot
 
@@ -68,6 +70,13 @@ class Line:
             self.terminal.write(self._answers.popleft().data)
 
 
+def _servo(line: Line, servo_id: int) -> Servo:
+    for servo in line.arm.bus.servos:
+        if servo.id == servo_id:
+            return servo
+    raise SpecError("fault servo", servo_id, "no such id on this bus", [servo.id for servo in line.arm.bus.servos])
+
+
 class Host:
     """Everything of one virtual robot that runs in this process."""
 
@@ -97,7 +106,7 @@ class Host:
 
     def inject(self, faults: dict[str, Any]) -> None:
         """Faults of the bus go to the arm named by ``arm`` (default: follower); see SimClient.inject."""
-        line = self.lines[faults.get("arm", "follower")]
+        line = self._line(str(faults.get("arm", "follower")))
         line.arm.bus.faults.inject(faults)
         if "unplug" in faults:
             (line.terminal.unplug if faults["unplug"] else line.terminal.plug)()
@@ -106,9 +115,17 @@ class Host:
             self._frozen = self._bits(faults["freeze_camera"])
         if "drop_camera" in faults:
             self._dropped = self._bits(faults["drop_camera"])
+        if "overload" in faults:
+            _servo(line, faults["overload"]).fail(HardwareError.OVERLOAD)
         if "hardware_error" in faults:
             servo, error = faults["hardware_error"]
-            next(s for s in line.arm.bus.servos if s.id == servo).fail(error)
+            _servo(line, servo).fail(HardwareError(error))
+
+    def _line(self, arm: str) -> Line:
+        for name, line in self.lines.items():
+            if name == arm:
+                return line
+        raise SpecError("fault arm", arm, "no such arm", self.lines)
 
     def clear(self) -> None:
         """All faults off, adapters plugged in. Latched hardware errors stay, as they would."""
@@ -146,7 +163,7 @@ class Host:
         try:
             port = self._start_cameras()
             self._become_prompt()
-            write_atomically(self._ready_file, (json.dumps(self._ready(port), indent=2) + "\n").encode())
+            self._announce(port)
             self._loop()
         finally:
             self._close()
@@ -182,6 +199,12 @@ class Host:
             self._realtime = True
         except (PermissionError, OSError):
             self._realtime = False
+
+    def _announce(self, port: int | None) -> None:
+        try:
+            write_atomically(self._ready_file, (json.dumps(self._ready(port), indent=2) + "\n").encode())
+        except OSError as error:
+            raise SpecError(str(self._ready_file), error.strerror, "cannot write the ready file") from None
 
     def _ready(self, port: int | None) -> dict[str, Any]:
         ports: dict[str, str] = {name: str(self._folder / name) for name in self.lines}
@@ -246,7 +269,8 @@ class Host:
         self._stage.show(data.time, self._frozen, self._dropped, data.qpos)
 
     def _close(self) -> None:
-        self._ready_file.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            self._ready_file.unlink(missing_ok=True)
         if self._camera_process is not None:
             self._camera_process.terminate()
             try:
