@@ -1,0 +1,212 @@
+"""The whole set of processes on the virtual arm: what is logged, and what happens when one of them is killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tiny_bundle import write_tiny_bundle
+
+from controller.policy import Policy
+from controller.process import Process
+from controller.session import EpisodeResult, Judge, Session
+from controller.supervisor import CONTROL, INFERENCE, RECORDER, Supervisor
+from drivers.virtual import VirtualRobot
+from drivers.virtual.servos.shaft import MOUNTING
+from episodes.check import check
+from episodes.outcome import Outcome, Termination
+from episodes.reader import read_episode
+from episodes.records import Mode
+from episodes.windows import history, samples_of_chunks
+from export.bundle import Bundle
+from spec.calibration import Calibration, JointCalibration, save_calibration
+from spec.errors import DeviceError
+from spec.observation import decode_jpeg, policy_image, policy_state
+from spec.robot import Robot
+from spec.robotfile import load_robot
+
+pytestmark = pytest.mark.daemon
+
+
+class Script:
+    """A judge that does something while the policy drives, and then says whether that was success."""
+
+    def __init__(self, act: Callable[[int], bool | None]) -> None:
+        self._act, self._asked = act, 0
+
+    def prepare(self, episode: int) -> Mapping[str, str]:
+        return {"episode": str(episode)}
+
+    def success(self) -> bool | None:
+        self._asked += 1
+        return self._act(self._asked)
+
+
+@pytest.fixture(scope="module")
+def virtual(tmp_path_factory: pytest.TempPathFactory) -> Iterator[VirtualRobot]:
+    robot = load_robot(Path("robots/virtual.yaml"), {"control.rate_hz": "100", "control.realtime": "try"})
+    path = tmp_path_factory.mktemp("calibration") / "follower.json"
+    joints = {
+        name: JointCalibration(
+            id=joint.id,
+            model=joint.model,
+            inverted=joint.inverted,
+            zero_ticks=MOUNTING["follower"][name][0],
+            range_ticks=(0, 4095),
+        )
+        for name, joint in robot.follower.joints.items()
+    }
+    save_calibration(Calibration(serial=robot.follower.serial, joints=joints), path)
+    robot = robot.model_copy(update={"follower": robot.follower.model_copy(update={"calibration": path})})
+    with VirtualRobot(robot, 0) as virtual:
+        yield virtual
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory, virtual: VirtualRobot) -> Bundle:
+    return write_tiny_bundle(tmp_path_factory.mktemp("bundle") / "tiny", virtual.robot.follower.names, ramp=-0.005)
+
+
+def run_one(supervisor: Supervisor, judge: Judge, seconds: float = 20.0) -> EpisodeResult:
+    return Session(supervisor, judge, seconds).episode(0)
+
+
+def kill(process: Process) -> None:
+    assert process.pid is not None
+    os.kill(process.pid, signal.SIGKILL)
+
+
+def test_an_episode_is_whole_and_tells_exactly_what_the_policy_saw(
+    virtual: VirtualRobot, bundle: Bundle, tmp_path: Path
+) -> None:
+    lines: list[str] = []
+    with Supervisor(virtual.robot, bundle, tmp_path, lines.append) as supervisor:
+        result = run_one(supervisor, Script(lambda asked: asked > 60))
+    assert (result.outcome, result.termination) == (Outcome.SUCCESS, Termination.DONE)
+    assert result.path is not None
+    assert set(result.dropped.values()) == {0}
+    assert check(result.path) == []
+    report = supervisor.report()
+    assert report["processes"]["control"]["termination"] == "stopped"
+    assert report["restarts"] == {}
+    assert not list(Path("/dev/shm").glob(f"cadenza_{os.getpid()}_*"))
+
+    episode = read_episode(result.path)
+    driven = episode.ticks["mode"] == Mode.POLICY
+    assert driven.sum() > 50
+    limits = virtual.robot.limits()
+    assert (np.abs(episode.ticks["limited_velocity"]) <= limits.velocity + 1e-9).all()
+    assert (episode.ticks["limited"] >= limits.lower - 1e-9).all()
+    assert (episode.ticks["limited"] <= limits.upper + 1e-9).all()
+    rebuilt_equals_logged(episode.path, bundle)
+
+
+def rebuilt_equals_logged(path: Path, bundle: Bundle) -> None:
+    """Ask the policy again about what is on record: the very same targets, to the last bit."""
+    episode, policy = read_episode(path), Policy(bundle)
+    observation = bundle.manifest.observation
+    samples = samples_of_chunks(episode, tuple(observation.cameras))
+    features = [
+        policy.encode(
+            policy_state(episode.ticks["position"][tick], episode.ticks["velocity"][tick], observation.state),
+            {
+                name: policy_image(decode_jpeg(episode.frames[name].jpeg[samples.frames[name][row]]), wanted)
+                for name, wanted in observation.cameras.items()
+            },
+        )
+        for row, tick in enumerate(samples.tick)
+    ]
+    spacing = round(observation.step_s * 1e9)
+    every = np.arange(len(samples))
+    index, mask = history(samples.observed_ns, every, observation.history, spacing, samples.segment)
+    targets = {chunk.observed_ns: chunk.targets for chunk in episode.chunks}
+    assert len(samples) >= 5
+    for row in every:
+        window = np.where(mask[row][:, None], np.array(features)[index[row]], 0).astype(np.float32)
+        assert np.array_equal(policy.decode(window, mask[row]), targets[samples.observed_ns[row]])
+
+
+def test_the_arm_outlives_its_helpers(virtual: VirtualRobot, bundle: Bundle, tmp_path: Path) -> None:
+    """Inference and a camera are killed while the policy drives: hold, restart, go on; the recording stays whole."""
+    lines: list[str] = []
+    with Supervisor(virtual.robot, bundle, tmp_path, lines.append) as supervisor:
+        victims = [INFERENCE, "camera top"]
+
+        def act(asked: int) -> bool:
+            if asked == 20:
+                for name in victims:
+                    kill(supervisor.processes[name])
+            revived = all(supervisor.processes[name].restarts == 1 for name in victims)
+            return revived and supervisor.watch.mode is Mode.POLICY and asked > 100
+
+        result = run_one(supervisor, Script(act))
+    assert result.termination is Termination.DONE
+    assert result.path is not None
+    episode = read_episode(result.path)
+    assert episode.damage == ""
+    assert {event.kind for event in episode.events} >= {"died", "restarted"}
+    modes = episode.ticks["mode"]
+    assert Mode.HOLD in modes[np.argmax(modes == Mode.POLICY) :]
+    assert [chunk.sequence for chunk in episode.chunks] == sorted({chunk.sequence for chunk in episode.chunks})
+    acceleration = virtual.robot.limits().acceleration
+    assert (np.abs(episode.ticks["limited_acceleration"]) <= acceleration * (1 + 1e-6)).all()
+    rebuilt_equals_logged(result.path, bundle)
+
+
+def test_a_killed_recorder_costs_a_tenth_of_a_second(virtual: VirtualRobot, bundle: Bundle, tmp_path: Path) -> None:
+    with Supervisor(virtual.robot, bundle, tmp_path, lambda _: None) as supervisor:
+        seen: list[int] = []
+
+        def act(asked: int) -> bool:
+            if asked == 60 and supervisor.watch.tick is not None:
+                seen.append(supervisor.watch.tick.now_ns)
+                kill(supervisor.processes[RECORDER])
+            return False
+
+        first = run_one(supervisor, Script(act))
+        second = run_one(supervisor, Script(lambda asked: asked > 20))
+    assert (first.outcome, first.termination) == (Outcome.ABORTED, Termination.RECORDER_DIED)
+    assert first.path is not None
+    episode = read_episode(first.path)
+    assert episode.termination is Termination.RECOVERED
+    assert episode.ticks["now_ns"][-1] > seen[0] - 250_000_000  # a flush period, and how often the recorder looks
+    assert second.termination is Termination.DONE
+    assert supervisor.report()["recovered"] == [str(first.path)]
+
+
+def test_a_killed_control_process_ends_the_run(virtual: VirtualRobot, bundle: Bundle, tmp_path: Path) -> None:
+    with Supervisor(virtual.robot, bundle, tmp_path, lambda _: None) as supervisor:
+
+        def act(asked: int) -> bool:
+            if asked == 40:
+                kill(supervisor.processes[CONTROL])
+            return False
+
+        result = run_one(supervisor, Script(act))
+    assert result.termination is Termination.CONTROL_DIED
+    assert result.path is not None
+    assert read_episode(result.path).damage == ""
+    assert supervisor.report()["restarts"] == {}
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "says"),
+    [
+        ("port", "/dev/nothing", "/dev/nothing"),
+        ("baud", 57600, "57600"),
+    ],
+)
+def test_what_cannot_work_is_refused_in_one_line(
+    virtual: VirtualRobot, bundle: Bundle, tmp_path: Path, field: str, value: object, says: str
+) -> None:
+    robot: Robot = virtual.robot
+    wrong = robot.model_copy(update={"follower": robot.follower.model_copy(update={field: value})})
+    supervisor = Supervisor(wrong, bundle, tmp_path, lambda _: None)
+    with pytest.raises(DeviceError, match=says) as caught:
+        supervisor.__enter__()
+    assert "\n" not in str(caught.value)
+    assert not any(process.alive for process in supervisor.processes.values())
