@@ -70,6 +70,11 @@ class Bounds(NamedTuple):
         return cls(min(control.stale_ticks, outage), outage, control.fault_ticks)
 
 
+_IDLE, _EASE_IN, _POLICY, _HOLD, _FAULT = Mode
+_NOT_ENGAGED_NOW, _ENGAGED_NOW, _ = Engagement
+"""Looking a member up in its enum runs Python code; a tick does it once, when this module is loaded."""
+
+
 class Facts(NamedTuple):
     """What one tick found out."""
 
@@ -113,29 +118,43 @@ class Authority:
 
 def step(now: Authority, facts: Facts, bounds: Bounds, now_ns: int) -> Authority:
     """The machine after one tick."""
+    if now.mode is _POLICY and now.engaged and facts.sighted and _uneventful(facts, bounds):
+        return now  # nearly every tick
+    return _changed(now, facts, bounds, now_ns)
+
+
+def _uneventful(facts: Facts, bounds: Bounds) -> bool:
+    return (
+        facts.order is None
+        and facts.engagement is _NOT_ENGAGED_NOW
+        and facts.stale_ticks < bounds.hold_ticks
+        and facts.gap_ticks < bounds.outage_ticks
+        and facts.alert_ticks < bounds.alert_ticks
+        and facts.nonfinite_chunks < bounds.nonfinite_chunks
+    )
+
+
+def _changed(now: Authority, facts: Facts, bounds: Bounds, now_ns: int) -> Authority:
     after = _engagement(now, facts, bounds)
     if facts.order is not None:
         after = _ordered(after, facts.order, now_ns)
     fault = _broken(after, facts, bounds, now_ns)
-    if fault is not Fault.NONE and after.mode is not Mode.FAULT:
-        return replace(after, mode=Mode.FAULT, fault=fault, engaging=False, resting=True, since_ns=now_ns)
-    match after.mode:
-        case Mode.EASE_IN:
-            return _easing(after, facts, bounds, now_ns)
-        case Mode.POLICY:
-            if facts.stale_ticks >= bounds.hold_ticks or not after.engaged or not facts.sighted:
-                return replace(after, mode=Mode.HOLD, since_ns=now_ns)
-        case Mode.HOLD:
-            return _holding(after, facts, now_ns)
-        case _:
-            pass
+    if fault is not Fault.NONE and after.mode is not _FAULT:
+        return replace(after, mode=_FAULT, fault=fault, engaging=False, resting=True, since_ns=now_ns)
+    if after.mode is _EASE_IN:
+        return _easing(after, facts, bounds, now_ns)
+    if after.mode is _HOLD:
+        return _holding(after, facts, now_ns)
+    lost = facts.stale_ticks >= bounds.hold_ticks or not after.engaged or not facts.sighted
+    if after.mode is _POLICY and lost:
+        return replace(after, mode=_HOLD, since_ns=now_ns)
     return after
 
 
 def _engagement(now: Authority, facts: Facts, bounds: Bounds) -> Authority:
-    if facts.engagement is Engagement.DONE:
+    if facts.engagement is _ENGAGED_NOW:
         # From idle the servos are only ever engaged to start.
-        mode = Mode.HOLD if now.mode is Mode.IDLE else now.mode
+        mode = _HOLD if now.mode is _IDLE else now.mode
         return replace(now, held=True, engaged=True, engaging=False, mode=mode)
     if now.engaged and max(facts.stale_ticks, facts.gap_ticks) >= bounds.outage_ticks:
         return replace(now, engaged=False)
@@ -145,18 +164,18 @@ def _engagement(now: Authority, facts: Facts, bounds: Bounds) -> Authority:
 def _ordered(now: Authority, order: Order, now_ns: int) -> Authority:
     match order:
         case Order.STOP:
-            mode = Mode.HOLD if now.mode in {Mode.EASE_IN, Mode.POLICY} else now.mode
+            mode = _HOLD if now.mode in {_EASE_IN, _POLICY} else now.mode
             return replace(now, mode=mode, stopping=True, resting=True, engaging=False, since_ns=now_ns)
         case Order.HOLD:
-            mode = Mode.HOLD if now.mode in {Mode.EASE_IN, Mode.POLICY} else now.mode
+            mode = _HOLD if now.mode in {_EASE_IN, _POLICY} else now.mode
             return replace(now, mode=mode, resting=True, engaging=False, since_ns=now_ns)
-        case Order.CLEAR_FAULT if now.mode is Mode.FAULT:
-            mode = Mode.HOLD if now.held else Mode.IDLE
+        case Order.CLEAR_FAULT if now.mode is _FAULT:
+            mode = _HOLD if now.held else _IDLE
             return replace(now, mode=mode, fault=Fault.NONE, resting=True, homed=False, since_ns=now_ns)
-        case Order.START | Order.HOME if now.mode is not Mode.FAULT and not now.stopping:
+        case Order.START | Order.HOME if now.mode is not _FAULT and not now.stopping:
             return replace(
                 now,
-                mode=Mode.EASE_IN if now.engaged else now.mode,
+                mode=_EASE_IN if now.engaged else now.mode,
                 resting=False,
                 home_only=order is Order.HOME,
                 homed=False,
@@ -170,22 +189,22 @@ def _ordered(now: Authority, order: Order, now_ns: int) -> Authority:
 def _broken(now: Authority, facts: Facts, bounds: Bounds, now_ns: int) -> Fault:
     if facts.engagement is Engagement.FAILED:
         return Fault.NOT_ENGAGED
-    if now.mode is Mode.IDLE and not now.engaging:
+    if now.mode is _IDLE and not now.engaging:
         return Fault.NONE
     signs = (
         (facts.alert_ticks >= bounds.alert_ticks, Fault.SERVO_ALERT),
         (facts.stale_ticks >= bounds.fault_ticks, Fault.STALE_JOINT),
         (facts.nonfinite_chunks >= bounds.nonfinite_chunks and now.homed, Fault.NONFINITE),
-        (now.mode is Mode.EASE_IN and now_ns - now.since_ns > bounds.ease_in_ns, Fault.NOT_HOME),
+        (now.mode is _EASE_IN and now_ns - now.since_ns > bounds.ease_in_ns, Fault.NOT_HOME),
     )
     return next((fault for seen, fault in signs if seen), Fault.NONE)
 
 
 def _easing(now: Authority, facts: Facts, bounds: Bounds, now_ns: int) -> Authority:
     if facts.stale_ticks >= bounds.hold_ticks or not now.engaged:
-        return replace(now, mode=Mode.HOLD, since_ns=now_ns)
+        return replace(now, mode=_HOLD, since_ns=now_ns)
     if facts.at_home:
-        return replace(now, mode=Mode.HOLD, homed=True, resting=now.home_only, since_ns=now_ns)
+        return replace(now, mode=_HOLD, homed=True, resting=now.home_only, since_ns=now_ns)
     return now
 
 
@@ -196,5 +215,5 @@ def _holding(now: Authority, facts: Facts, now_ns: int) -> Authority:
     if not now.engaged:
         return now if now.engaging or not facts.at_rest else replace(now, engaging=True)
     if not now.homed:
-        return replace(now, mode=Mode.EASE_IN, since_ns=now_ns)
-    return replace(now, mode=Mode.POLICY) if facts.sighted else now
+        return replace(now, mode=_EASE_IN, since_ns=now_ns)
+    return replace(now, mode=_POLICY) if facts.sighted else now

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from controller import schedule as schedules
 from controller.authority import Authority, Bounds, Engagement, Facts, Fault, step
@@ -23,7 +24,17 @@ from spec.robot import Control, Limits, Robot
 _HOME_RAD, _HOME_RAD_S = 1e-4, 1e-3
 """The start pose counts as reached this near to it and this slow; an encoder tick is 1.5e-3 rad."""
 
-_READ_FAULTS = BusFault.TIMEOUT | BusFault.CORRUPT | BusFault.DISCONNECTED | BusFault.SKIPPED
+# Looking a member up in its enum, or combining two flags, runs Python code: a tick works on plain integers.
+_READ_FAULTS = int(BusFault.TIMEOUT | BusFault.CORRUPT | BusFault.DISCONNECTED | BusFault.SKIPPED)
+_SERVO = int(BusFault.SERVO)
+_IDLE, _EASE_IN, _POLICY, _HOLD, _FAULT = Mode
+_UNENGAGED, _DONE, _FAILED = Engagement
+_TAKEN, _NONFINITE_CHUNK = Refusal.NONE, Refusal.NONFINITE
+_STALE_JOINT, _NO_CHUNK, _TAIL = int(Flag.STALE_JOINT), int(Flag.NO_CHUNK), int(Flag.TAIL)
+_NONFINITE, _LIMITED, _WORKSPACE = int(Flag.NONFINITE), int(Flag.LIMITED), int(Flag.WORKSPACE)
+_FAULT_LATCHED, _READ_FAILED = int(Flag.FAULT_LATCHED), int(Flag.READ_FAILED)
+_NEW_CHUNK, _CHUNK_REFUSED = int(Flag.NEW_CHUNK), int(Flag.CHUNK_REFUSED)
+_ENGAGED, _ENGAGE_FAILED = int(Flag.ENGAGED), int(Flag.ENGAGE_FAILED)
 
 
 @dataclass(slots=True, eq=False)
@@ -45,8 +56,7 @@ class Inputs:
     engagement: Engagement = Engagement.NONE
 
 
-@dataclass(frozen=True, slots=True)
-class State:
+class State(NamedTuple):
     """All that one tick hands to the next. Immutable."""
 
     stale: tuple[int, ...]
@@ -66,8 +76,7 @@ class State:
     """Since the start."""
 
 
-@dataclass(frozen=True, slots=True)
-class Command:
+class Command(NamedTuple):
     """What to do about it."""
 
     position: tuple[float, ...] | None
@@ -77,7 +86,8 @@ class Command:
     commanded: Commanded | None
     mode: Mode
     fault: Fault
-    flags: Flag
+    flags: int
+    """Bits of :class:`episodes.records.Flag`."""
     chunk: int
     """Sequence of the newest chunk in use; -1 for none."""
     weights: int
@@ -100,12 +110,13 @@ class Decide:
         envelope: safety envelope made from the same limits.
     """
 
-    __slots__ = ("_bounds", "_control", "_envelope", "_home", "_period_ns", "_tail_ns", "joints")
+    __slots__ = ("_bounds", "_control", "_envelope", "_heard_all", "_home", "_period_ns", "_tail_ns", "joints")
 
     def __init__(self, limits: Limits, control: Control, bounds: Bounds, envelope: Envelope) -> None:
         self.joints = envelope.joints
         self._control, self._bounds, self._envelope = control, bounds, envelope
         self._home = Motion(tuple(limits.home.tolist()), (0.0,) * self.joints)
+        self._heard_all = (0,) * self.joints
         self._period_ns = control.period_ns
         self._tail_ns = round(control.tail_ms * 1e6)
 
@@ -131,15 +142,15 @@ class Decide:
         """One tick at the grid instant ``now_ns``."""
         flags, position, stale = self._heard(state, inputs)
         # While the servos are not engaged their alert is what engaging them will clear, or will fail on.
-        alerting = state.authority.engaged and inputs.fault & BusFault.SERVO
+        alerting = state.authority.engaged and int(inputs.fault) & _SERVO
         alerts = state.alert_ticks + 1 if alerting else 0
         schedule, refusal, refusal_flags = self._chunk(state, inputs.chunk, now_ns)
         flags |= refusal_flags
         nonfinite = state.nonfinite_chunks
         if inputs.chunk is not None:
-            nonfinite = nonfinite + 1 if refusal is Refusal.NONFINITE else 0
+            nonfinite = nonfinite + 1 if refusal is _NONFINITE_CHUNK else 0
 
-        commanded, anchored = state.commanded, state.anchored and inputs.engagement is not Engagement.DONE
+        commanded, anchored = state.commanded, state.anchored and inputs.engagement is not _DONE
         readable = not any(stale)
         sighted, tail = self._sighted(schedule, now_ns)
         authority = step(
@@ -152,7 +163,7 @@ class Decide:
                 alerts,
                 nonfinite,
                 sighted,
-                anchored and self._at_home(commanded),
+                anchored and state.authority.mode is _EASE_IN and self._at_home(commanded),
                 commanded is None or commanded.at_rest,
             ),
             self._bounds,
@@ -163,7 +174,7 @@ class Decide:
         if authority.engaged and not anchored and readable:
             commanded, anchored = self._envelope.standing(position), True
 
-        if authority.mode is Mode.IDLE:
+        if authority.mode is _IDLE:
             commanded, anchored = None, False
 
         asked: tuple[float, ...] | None = None
@@ -197,32 +208,30 @@ class Decide:
             authority.stopping and (commanded is None or commanded.at_rest),
         )
 
-    def _heard(self, state: State, inputs: Inputs) -> tuple[Flag, tuple[float, ...], tuple[int, ...]]:
+    def _heard(self, state: State, inputs: Inputs) -> tuple[int, tuple[float, ...], tuple[int, ...]]:
         """Flags, measured positions, and how long each joint has been silent. A non-finite reading is none."""
-        flags = Flag.NONE
+        flags = _READ_FAILED if int(inputs.fault) & _READ_FAULTS else 0
         position: list[float] = inputs.position.tolist()
         fresh: list[bool] = inputs.fresh.tolist()
         if not math.isfinite(sum(position)):
-            flags |= Flag.NONFINITE
+            flags |= _NONFINITE
             fresh = [here and math.isfinite(value) for here, value in zip(fresh, position, strict=True)]
         if all(fresh):
-            stale = (0,) * self.joints
+            stale = self._heard_all
         else:
-            flags |= Flag.STALE_JOINT
+            flags |= _STALE_JOINT
             stale = tuple([0 if here else ticks + 1 for here, ticks in zip(fresh, state.stale, strict=True)])
-        if inputs.fault & _READ_FAULTS:
-            flags |= Flag.READ_FAILED
         return flags, tuple(position), stale
 
-    def _chunk(self, state: State, chunk: Chunk | None, now_ns: int) -> tuple[Schedule, Refusal, Flag]:
+    def _chunk(self, state: State, chunk: Chunk | None, now_ns: int) -> tuple[Schedule, Refusal, int]:
         if chunk is None:
-            return state.schedule, Refusal.NONE, Flag.NONE
+            return state.schedule, _TAKEN, 0
         refusal = schedules.refusal(
             chunk, state.schedule, self.joints, state.authority.since_ns, now_ns, self._period_ns
         )
-        if refusal is Refusal.NONE:
-            return schedules.taken(state.schedule, chunk, now_ns), refusal, Flag.NEW_CHUNK
-        marks = Flag.CHUNK_REFUSED | (Flag.NONFINITE if refusal is Refusal.NONFINITE else Flag.NONE)
+        if refusal is _TAKEN:
+            return schedules.taken(state.schedule, chunk, now_ns), refusal, _NEW_CHUNK
+        marks = _CHUNK_REFUSED | (_NONFINITE if refusal is _NONFINITE_CHUNK else 0)
         return state.schedule, refusal, marks
 
     def _sighted(self, schedule: Schedule, now_ns: int) -> tuple[bool, bool]:
@@ -244,38 +253,35 @@ class Decide:
 
     def _move(
         self, authority: Authority, schedule: Schedule, commanded: Commanded, anchored: bool, now_ns: int
-    ) -> tuple[Schedule, Commanded, tuple[float, ...], Flag]:
+    ) -> tuple[Schedule, Commanded, tuple[float, ...], int]:
         """One period of motion as the mode has it: schedule after, command, what was asked, flags."""
         wish: Motion | None = None
-        if authority.mode is Mode.POLICY and anchored:
+        if authority.mode is _POLICY and anchored:
             schedule, wish = schedules.target(schedule, self._control, now_ns, commanded.motion)
-        elif authority.mode is Mode.EASE_IN and anchored:
+        elif authority.mode is _EASE_IN and anchored:
             wish = self._home
         if wish is None:
             stopped = self._envelope.brake(commanded)
-            return schedule, stopped, stopped.position, Flag.NONE
-        done = self._envelope.follow(commanded, wish, gentle=authority.mode is Mode.EASE_IN)
-        flags = Flag.NONE
-        if done.limited and authority.mode is Mode.POLICY:
-            flags |= Flag.LIMITED
+            return schedule, stopped, stopped.position, 0
+        done = self._envelope.follow(commanded, wish, gentle=authority.mode is _EASE_IN)
+        flags = _LIMITED if done.limited and authority.mode is _POLICY else 0
         if done.workspace:
-            flags |= Flag.WORKSPACE
+            flags |= _WORKSPACE
         if not done.finite:
-            flags |= Flag.NONFINITE
+            flags |= _NONFINITE
         return schedule, done.commanded, wish.position, flags
 
 
-def _marks(authority: Authority, engagement: Engagement, sighted: bool, tail: bool) -> Flag:
-    flags = Flag.NONE
-    if engagement is Engagement.DONE:
-        flags |= Flag.ENGAGED
-    elif engagement is Engagement.FAILED:
-        flags |= Flag.ENGAGE_FAILED
-    if authority.mode is Mode.FAULT:
-        flags |= Flag.FAULT_LATCHED
-    elif authority.homed and authority.mode in {Mode.POLICY, Mode.HOLD}:
+def _marks(authority: Authority, engagement: Engagement, sighted: bool, tail: bool) -> int:
+    flags = 0
+    if engagement is not _UNENGAGED:
+        flags = _ENGAGED if engagement is _DONE else _ENGAGE_FAILED
+    mode = authority.mode
+    if mode is _FAULT:
+        flags |= _FAULT_LATCHED
+    elif authority.homed and (mode is _POLICY or mode is _HOLD):
         if not sighted:
-            flags |= Flag.NO_CHUNK
-        elif tail and authority.mode is Mode.POLICY:
-            flags |= Flag.TAIL
+            flags |= _NO_CHUNK
+        elif tail and mode is _POLICY:
+            flags |= _TAIL
     return flags

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import starmap
 from typing import NamedTuple
 
@@ -44,8 +43,7 @@ _ROUNDING = 1e-9
 """[rad], [m], [rad/s], [rad/s²]: smaller than this is the rounding of the planner, not a motion."""
 
 
-@dataclass(frozen=True, slots=True)
-class Commanded:
+class Commanded(NamedTuple):
     """The motion that is being commanded, and how far outside the workspace it would come to rest."""
 
     position: tuple[float, ...]

@@ -17,13 +17,13 @@ switch, and chunks that agree are followed exactly.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import IntEnum
 from typing import NamedTuple
 
 import numpy as np
 
-from spec.arrays import Float, Int
+from spec.arrays import Float
 from spec.chunk import Chunk
 from spec.robot import ChunkMode, Control
 
@@ -35,6 +35,9 @@ MAX_LENGTH = 1024
 
 MAX_RAD = 1e4
 """[rad] A target beyond this is no angle; sums of such could overflow."""
+
+_FIRST, _OPEN_LOOP, _ENSEMBLE = ChunkMode.FIRST, ChunkMode.OPEN_LOOP, ChunkMode.ENSEMBLE
+"""Looking a member up in its enum runs Python code; a tick does it once, when this module is loaded."""
 
 _POWERS = np.array([[1.0], [2.0], [3.0]])
 
@@ -83,53 +86,50 @@ class Track:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Mix:
-    """Tracks that are averaged, as arrays over tracks, oldest first."""
+    """Tracks that are averaged, with what every tick needs of them.
 
-    observed_ns: Int
-    step_ns: Int
-    row: Int
-    """Where the rows of each track begin in ``curves``."""
-    beyond: Int
-    """Number of the row after its end."""
+    It is plain numbers and few array calls: a tick comes out of a sleep with cold caches, where each different numpy
+    call costs ten times what it does in a loop.
+    """
+
+    tracks: tuple[Track, ...]
+    """Oldest first."""
+    parts: tuple[tuple[int, float, int, int, float], ...]
+    """Of each: instant of observation and step [ns], first row in ``curves``, the row beyond its end, its share."""
     curves: Float
-    share: Float
-    """Weights, adding up to one, shape (tracks, 1)."""
+    """The tracks' curves one after the other."""
 
     @classmethod
     def of(cls, tracks: tuple[Track, ...], control: Control) -> Mix:
         """Weights exp(-m·i), i = 0 for the oldest (ACT, section IV-B)."""
-        decay, weights, row, rows = math.exp(-control.ensemble_m), [1.0], [], 0
-        for track in tracks:
+        decay, weights = math.exp(-control.ensemble_m), [1.0]
+        for _ in tracks[1:]:
             weights.append(weights[-1] * decay)
-            row.append(rows)
-            rows += len(track.curve)
-        weights.pop()
-        total = sum(weights)
-        return cls(
-            np.array([track.observed_ns for track in tracks]),
-            np.array([track.step_ns for track in tracks]),
-            np.array(row),
-            np.array([len(track.curve) - 1 for track in tracks]),
-            np.concatenate([track.curve for track in tracks]) if len(tracks) > 1 else tracks[0].curve,
-            np.array([[weight / total] for weight in weights]),
-        )
+        total, row, parts = sum(weights), 0, []
+        for track, weight in zip(tracks, weights, strict=True):
+            parts.append((track.observed_ns, float(track.step_ns), row, len(track.curve) - 1, weight / total))
+            row += len(track.curve)
+        curves = tracks[0].curve if len(tracks) == 1 else np.concatenate([track.curve for track in tracks])
+        return cls(tracks, tuple(parts), curves)
 
     def at(self, now_ns: int) -> Motion:
         """Weighted mean at an instant. Elementwise and in a fixed order, no BLAS: the same numbers on every machine."""
-        since = (now_ns - self.observed_ns) / self.step_ns
-        step = np.minimum(since.astype(np.int64), self.beyond)
-        s = np.minimum(since - step, 1.0)[:, None]
-        c = self.curves.take(self.row + step, axis=0)
-        each = ((c[:, 3] * s + c[:, 2]) * s + c[:, 1]) * s + c[:, 0]
-        if len(self.share) > 1:
-            each = np.add.reduce(each * self.share, axis=0, keepdims=True)
-        both: list[float] = each[0].tolist()
+        rows: list[int] = []
+        powers: list[float] = []
+        for observed_ns, step_ns, row, beyond, share in self.parts:
+            since = (now_ns - observed_ns) / step_ns
+            step = min(int(since), beyond)
+            s = min(since - step, 1.0)
+            rows.append(row + step)
+            powers += (share, share * s, share * s * s, share * s * s * s)
+        curves = self.curves.take(rows, axis=0)
+        terms = curves.reshape(len(powers), -1) * np.array(powers)[:, None]
+        both: list[float] = np.add.reduce(terms, axis=0).tolist()
         joints = len(both) // 2
         return Motion(tuple(both[:joints]), tuple(both[joints:]))
 
 
-@dataclass(frozen=True, slots=True)
-class Splice:
+class Splice(NamedTuple):
     """What is left of a difference between two targets, fading: a cubic from (position, velocity) to rest at zero."""
 
     since_ns: int
@@ -156,21 +156,23 @@ class Splice:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Schedule:
+class Schedule(NamedTuple):
     """The chunks in hand. Immutable; every function below returns a new one."""
 
     alive: tuple[Track, ...] = ()
     """Oldest first."""
-    using: tuple[int, ...] = ()
-    """Sequence numbers of those the target was made of at the last tick."""
     mix: Mix | None = None
-    """The same, ready to be averaged."""
+    """Those the target was made of at the last tick."""
     turn_ends_ns: int = 0
     """Mode open_loop: until when the chunk in use keeps its turn."""
     splice: Splice | None = None
     newest: int = -1
     """Sequence of the newest chunk ever taken; an older one never comes back."""
+
+    @property
+    def using(self) -> tuple[int, ...]:
+        """Sequence numbers of those the target was made of at the last tick."""
+        return () if self.mix is None else tuple([track.sequence for track in self.mix.tracks])
 
     @property
     def last(self) -> Track | None:
@@ -212,7 +214,7 @@ def taken(schedule: Schedule, chunk: Chunk, now_ns: int) -> Schedule:
         _curve(chunk.targets, chunk.step_ns * 1e-9),
     )
     alive = (*schedule.alive, track)[-MAX_ALIVE:]
-    return replace(schedule, alive=alive, newest=chunk.sequence)
+    return schedule._replace(alive=alive, newest=chunk.sequence)
 
 
 def emptied(schedule: Schedule) -> Schedule:
@@ -235,38 +237,39 @@ def target(schedule: Schedule, control: Control, now_ns: int, standing: Motion) 
     if not alive:
         return emptied(schedule), None
     chosen, turn_ends_ns = _chosen(schedule, alive, control, now_ns)
-    using = tuple([track.sequence for track in chosen])
     mix, splice = schedule.mix, schedule.splice
-    if mix is not None and using == schedule.using:
-        wish = _wish(mix, chosen[-1], control, now_ns)
+    if mix is not None and _same(mix.tracks, chosen):
+        wish = _wish(mix, control, now_ns)
     else:
-        before = _before(schedule, control, now_ns) or standing
+        before = standing if mix is None else _before(mix, splice, control, now_ns)
         mix = Mix.of(chosen, control)
-        wish = _wish(mix, chosen[-1], control, now_ns)
+        wish = _wish(mix, control, now_ns)
         splice = Splice(now_ns, chosen[-1].step_ns, *_minus(before, wish))
     offset = None if splice is None else splice.at(now_ns)
     if offset is None:
         splice = None
     else:
         wish = _plus(wish, offset)
-    if control.mode is not ChunkMode.ENSEMBLE:  # only the one in use and the one that may follow matter from here on
-        alive = tuple([track for track in alive if track is alive[-1] or track in chosen])
-    return Schedule(alive, using, mix, turn_ends_ns, splice, schedule.newest), wish
+    if control.mode is not _ENSEMBLE:  # only the one in use and the one that may follow matter from here on
+        alive = (alive[-1],) if alive[-1] is chosen[0] else (chosen[0], alive[-1])
+    return Schedule(alive, mix, turn_ends_ns, splice, schedule.newest), wish
 
 
-def _wish(mix: Mix, last: Track, control: Control, now_ns: int) -> Motion:
-    if control.mode is ChunkMode.FIRST:
-        return Motion(last.first, (0.0,) * len(last.first))
+def _same(a: tuple[Track, ...], b: tuple[Track, ...]) -> bool:
+    return a is b or (len(a) == len(b) and all(x is y for x, y in zip(a, b, strict=True)))
+
+
+def _wish(mix: Mix, control: Control, now_ns: int) -> Motion:
+    if control.mode is _FIRST:
+        first = mix.tracks[-1].first
+        return Motion(first, (0.0,) * len(first))
     return mix.at(now_ns)
 
 
-def _before(schedule: Schedule, control: Control, now_ns: int) -> Motion | None:
-    """What the chunks used until now would want at this instant; None where there were none."""
-    last = next((track for track in reversed(schedule.alive) if track.sequence in schedule.using), None)
-    if last is None or schedule.mix is None:
-        return None
-    wish = _wish(schedule.mix, last, control, now_ns)
-    left = None if schedule.splice is None else schedule.splice.at(now_ns)
+def _before(mix: Mix, splice: Splice | None, control: Control, now_ns: int) -> Motion:
+    """What the chunks used until now would want at this instant."""
+    wish = _wish(mix, control, now_ns)
+    left = None if splice is None else splice.at(now_ns)
     return wish if left is None else _plus(wish, left)
 
 
@@ -275,11 +278,11 @@ def _chosen(
 ) -> tuple[tuple[Track, ...], int]:
     """The chunks to follow now, oldest first, and until when the present one keeps its turn (open_loop)."""
     newest = alive[-1]
-    if control.mode is ChunkMode.ENSEMBLE:
+    if control.mode is _ENSEMBLE:
         return alive, 0
-    if control.mode is not ChunkMode.OPEN_LOOP:
+    if control.mode is not _OPEN_LOOP:
         return (newest,), 0
-    current = next((track for track in alive if track.sequence in schedule.using), None)
+    current = None if schedule.mix is None else next((t for t in alive if t is schedule.mix.tracks[0]), None)
     if current is not None and (now_ns < schedule.turn_ends_ns or current is newest):
         return (current,), schedule.turn_ends_ns
     # n actions from the first that is still due: those that came too late do not count.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -155,7 +154,7 @@ def test_when_chunks_stop_the_tail_is_followed_for_its_time_then_the_arm_stops()
 def test_when_the_last_chunk_ends_before_its_tail_the_arm_stops_at_once() -> None:
     bench = Bench().driving()
     bench.policy = False
-    bench.lockstep.state = replace(bench.lockstep.state, schedule=Schedule(newest=99))
+    bench.lockstep.state = bench.lockstep.state._replace(schedule=Schedule(newest=99))
     bench.tick(sent=chunk(100, bench.lockstep.now_ns, sine(0.3), length=2))
     for _ in range(39):
         assert bench.tick().mode is Mode.POLICY

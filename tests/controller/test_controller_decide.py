@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator
-from dataclasses import FrozenInstanceError
 from pathlib import Path
 
 import numpy as np
@@ -110,7 +109,7 @@ def replace_arrays(inputs: Inputs, arrays: list[np.ndarray]) -> Inputs:
 
 def test_state_cannot_be_changed() -> None:
     state = Decide.of(robot()).initial()
-    with pytest.raises(FrozenInstanceError):
+    with pytest.raises(AttributeError):
         state.anchored = True  # type: ignore[misc]
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -69,7 +68,7 @@ def test_between_two_actions_the_target_never_leaves_their_span(actions: list[fl
     targets = frozen(np.array(actions)[:, None])
     schedule = taken(Schedule(), Chunk(0, 0, STEP_NS, targets), 0)
     schedule = target(schedule, _control(ChunkMode.LATEST), 0, Motion((actions[0],), (0.0,)))[0]
-    schedule = replace(schedule, splice=None)
+    schedule = schedule._replace(splice=None)
     now = STEP_NS + late % ((len(actions) - 1) * STEP_NS)
     _, motion = target(schedule, _control(ChunkMode.LATEST), now, Motion((0.0,), (0.0,)))
     assert motion is not None
@@ -103,7 +102,7 @@ def test_the_target_is_smooth_at_every_switch(mode: ChunkMode, seed: int, latenc
         schedule, motion = target(schedule, control, now, STANDING)
         assert motion is not None
         if before.using and schedule.using != before.using:  # a switch: the old chunks, asked alone, want the same
-            alone = replace(before, alive=tuple(t for t in before.alive if t.sequence in before.using))
+            alone = before._replace(alive=tuple(t for t in before.alive if t.sequence in before.using))
             after_mix = before.mix.at(now) if before.mix is not None and mode is not ChunkMode.FIRST else None
             if after_mix is None or not alone.alive:
                 continue
