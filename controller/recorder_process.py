@@ -45,7 +45,7 @@ def work(child: Child) -> None:
             time.sleep(_PAUSE_S)
     finally:
         if recorder.recording:
-            recorder.close(Outcome.ABORTED, Termination.OPERATOR, {})
+            recorder.close(Outcome.ABORTED, Termination.ERROR, {})  # the supervisor died, or gave up in a hurry
     child.say("report", cpu_s=time.process_time())
 
 

@@ -169,11 +169,14 @@ class Supervisor:
     # -- starting
 
     def _prepare(self) -> None:
-        self.out.mkdir(parents=True, exist_ok=True)
-        check_room(self.out)
+        try:
+            self.out.mkdir(parents=True, exist_ok=True)
+            check_room(self.out)
+            write_atomically(self._robot_file, self.robot.model_dump_json(indent=2).encode())
+        except OSError as error:
+            raise CadenzaError(f"{self.out}: cannot write there: {error.strerror}; choose another --out") from None
         sweep()
         self.recover()
-        write_atomically(self._robot_file, self.robot.model_dump_json(indent=2).encode())
         for number in (signal.SIGINT, signal.SIGTERM):
             self._last.callback(signal.signal, number, signal.signal(number, self._interrupt))
         self._last.callback(remove_namespace, self._namespace)

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import tyro
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
@@ -57,9 +58,9 @@ class Args:
     episodes: int = 1
     episode_seconds: float = 20.0
     """Time limit of one episode, counted from the moment the policy drives [s]."""
-    mode: ChunkMode | None = None
+    mode: tyro.conf.EnumChoicesFromValues[ChunkMode | None] = None
     """How chunks become targets; the robot file's choice by default."""
-    realtime: Realtime | None = None
+    realtime: tyro.conf.EnumChoicesFromValues[Realtime | None] = None
     """Demand real-time privileges, take what can be had, or ask for none; the robot file's choice by default."""
     out: Path | None = None
     """Folder of the run; by default a new one under runs/."""
