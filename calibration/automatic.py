@@ -131,7 +131,7 @@ def measure_automatically(
         else:
             _raise(driver, stage)
     tell("home")
-    for name in _WAY_HOME:
+    for name in (joint for joint in _WAY_HOME if joint in measured):
         k, joint = bench.arm.names.index(name), bench.arm.joints[name]
         away = joint.home / driver.rad_per_tick[k] * (-1 if joint.inverted else 1)
         driver.move(k, measured[name].zero + round(away))

@@ -108,7 +108,7 @@ class SyncReader:
                 self.statistics.retries += attempt > 0
                 until = now + needed + self.patience_ns
                 spare = deadline_ns - until - needed - _SHORTEST_RETRY_NS
-                until += max(0, min(spare, _MORE_PATIENCE_NS - PATIENCE_NS))
+                until += max(0, min(spare // 2, _MORE_PATIENCE_NS - PATIENCE_NS))  # the other half for waking up
                 answers, corrupt = self._request(missing, fast, min(deadline_ns, until))
                 fault |= self._take(answers, into, fresh)
                 silent = [servo for servo in missing if not fresh[self._index[servo]]]
@@ -119,7 +119,8 @@ class SyncReader:
                 fault |= BusFault.TIMEOUT if len(silent) > corrupt else BusFault.NONE
                 if not silent:
                     break
-                missing, fast = silent, False
+                # A joint answer that stayed away whole is asked for as such; single servos answer for themselves.
+                missing, fast = silent, fast and len(silent) == len(self.servos)
         except PortGoneError:
             self.statistics.disconnected += 1
             fault |= BusFault.DISCONNECTED

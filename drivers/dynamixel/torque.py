@@ -12,8 +12,8 @@ from drivers.dynamixel.units import Units
 from spec.arrays import Int
 from spec.errors import DeviceError
 
-KEEP_GOAL_TICKS = 40
-"""A joint that already holds keeps its goal when it stands this near: gravity pulls a proportional servo a few degrees
+KEEP_GOAL_TICKS = 160
+"""A joint that already holds keeps its goal when it stands this near (14 degrees): gravity pulls a proportional servo
 off its goal, and making each sagged position the next goal would let the arm creep down."""
 _FIRED = -1
 
