@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import re
 from collections.abc import Sequence
 from typing import TypeVar
 
@@ -11,11 +13,24 @@ from spec.errors import SpecError
 
 _Args = TypeVar("_Args")
 _PREFIX = "--robot."
+_EXAMPLE = re.compile(r"^\s*((?:cadenza|python -m) .*)$", re.MULTILINE)
 
 
 def parse(args: type[_Args], argv: Sequence[str], command: str) -> _Args:
-    """Read ``argv`` into the dataclass ``args``; its docstring is the help text."""
-    return tyro.cli(args, args=list(argv), prog=f"cadenza {command}")
+    """Read ``argv`` into the dataclass ``args``; its docstring is the help text, each example on a line of its own."""
+    return tyro.cli(
+        args,
+        args=list(argv),
+        prog=f"cadenza {command}",
+        description=_help_text(args.__doc__ or ""),
+        config=(tyro.conf.EnumChoicesFromValues, tyro.conf.FlagCreatePairsOff),
+    )
+
+
+def _help_text(docstring: str) -> str:
+    """Tyro joins the lines of a paragraph, so every example becomes a paragraph of its own."""
+    text = _EXAMPLE.sub(r"\n    \1\n", inspect.cleandoc(docstring))
+    return re.sub(r"\n{3,}", "\n\n", text)
 
 
 def split_robot_overrides(argv: Sequence[str]) -> tuple[list[str], dict[str, str]]:

@@ -1,5 +1,6 @@
 """The front door."""
 
+import contextlib
 import subprocess
 import sys
 
@@ -21,12 +22,29 @@ def test_the_overview_names_every_command(capsys: pytest.CaptureFixture[str]) ->
     assert all(f"  {name} " in overview for name in COMMANDS)
 
 
-@pytest.mark.parametrize("command", sorted(COMMANDS))
-def test_every_command_explains_itself_with_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+WITH_VERBS = {"learn": ("warmup", "eval"), "calibrate": ("joints",)}
+EVERY = [(name, verb) for name in COMMANDS for verb in WITH_VERBS.get(name, (None,))]
+
+
+@pytest.mark.parametrize(("command", "verb"), EVERY)
+def test_every_command_explains_itself_with_an_example(
+    command: str, verb: str | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [command] if verb is None else [command, verb]
     with pytest.raises(SystemExit) as done:
-        main([command, "--help"])
+        main([*words, "--help"])
     assert done.value.code == 0
-    assert f"cadenza {command}" in capsys.readouterr().out.replace("usage: ", "", 1)
+    usage, _, explained = capsys.readouterr().out.partition("\n")
+    assert " ".join(words) in usage
+    assert f"cadenza {' '.join(words)} " in explained
+
+
+@pytest.mark.parametrize("command", sorted(WITH_VERBS))
+def test_a_command_with_verbs_lists_them(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with contextlib.suppress(SystemExit):
+        main([command, "--help"])
+    shown = capsys.readouterr().out
+    assert all(verb in shown for verb in WITH_VERBS[command])
 
 
 def test_overrides_leave_the_other_arguments() -> None:
