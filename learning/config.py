@@ -29,6 +29,16 @@ class Activation(StrEnum):
     GELU = "gelu"
 
 
+class Pooling(StrEnum):
+    """How the feature map of an image becomes one vector."""
+
+    EMBEDDING = "embedding"
+    """Summed under learned spatial maps."""
+    KEYPOINTS = "keypoints"
+    """Where each channel is brightest, as image coordinates (spatial soft-argmax, Finn et al. 2016): far quicker to
+    learn where things are, from few demonstrations."""
+
+
 class Convolution(Section):
     """One stage of the image encoder: convolution without padding, then ReLU."""
 
@@ -71,8 +81,9 @@ class ActorConfig(Section):
     latent_dim: PositiveInt = 256
     """Width of the state feature and of each camera's feature."""
     cnn: tuple[Convolution, ...] = Field(default=_CNN, min_length=1)
+    pooling: Pooling = Pooling.EMBEDDING
     spatial_features: PositiveInt = 8
-    """Learned spatial maps per channel that an image is summed over."""
+    """Learned spatial maps per channel, for pooling ``embedding``."""
 
     @model_validator(mode="after")
     def _holds_together(self) -> Self:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from learning.config import ActorConfig
+from learning.config import ActorConfig, Pooling
 from spec.manifest import ImageInput
 
 
@@ -28,8 +28,33 @@ class SpatialEmbedding(nn.Module):
         return pooled.transpose(0, 1).flatten(1)
 
 
+class Keypoints(nn.Module):
+    """Mean image coordinates of each channel under a softmax over space; output (batch, 2 · channels), in [−1, 1].
+
+    Each channel is standardised over space first, so that a small bright spot stands out from the first step on;
+    how sharply is learned.
+    """
+
+    columns: Tensor
+    rows: Tensor
+
+    def __init__(self, channels: int, height: int, width: int) -> None:
+        super().__init__()
+        self.log_sharpness = nn.Parameter(torch.full((channels, 1), 1.0))
+        rows, columns = torch.meshgrid(torch.linspace(-1, 1, height), torch.linspace(-1, 1, width), indexing="ij")
+        self.register_buffer("rows", rows.flatten(), persistent=False)
+        self.register_buffer("columns", columns.flatten(), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        flat = x.flatten(2)
+        centred = flat - flat.mean(-1, keepdim=True)
+        spread = centred.square().mean(-1, keepdim=True).add(1e-6).sqrt()
+        weights = torch.softmax(self.log_sharpness.exp() * centred / spread, dim=-1)
+        return torch.cat([(weights * self.columns).sum(-1), (weights * self.rows).sum(-1)], dim=-1)
+
+
 class ImageEncoder(nn.Module):
-    """Convolutions, spatial embedding, then Linear, LayerNorm, tanh. (batch, 3, h, w) → (batch, latent)."""
+    """Convolutions, pooling, then Linear, LayerNorm, tanh. (batch, 3, h, w) → (batch, latent)."""
 
     def __init__(self, config: ActorConfig, image: ImageInput) -> None:
         super().__init__()
@@ -38,12 +63,18 @@ class ImageEncoder(nn.Module):
         for stage in config.cnn:
             stages += [nn.Conv2d(channels, stage.channels, stage.kernel, stage.stride), nn.ReLU()]
             channels = stage.channels
+        if config.pooling is Pooling.KEYPOINTS:
+            stages.pop()  # softmax wants the dark as well
+            self.pool: nn.Module = Keypoints(channels, *config.feature_map(image))
+            pooled = 2 * channels
+        else:
+            self.pool = SpatialEmbedding(channels, *config.feature_map(image), config.spatial_features)
+            pooled = channels * config.spatial_features
         self.cnn = nn.Sequential(*stages)
-        self.spatial = SpatialEmbedding(channels, *config.feature_map(image), config.spatial_features)
-        self.project = _squashed(channels * config.spatial_features, config.latent_dim)
+        self.project = _squashed(pooled, config.latent_dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        result: Tensor = self.project(self.spatial(self.cnn(x)))
+        result: Tensor = self.project(self.pool(self.cnn(x)))
         return result
 
 

@@ -15,7 +15,7 @@ from cadenza.arguments import parse
 from episodes.reader import read_episode
 from learning.actor import SequenceActor
 from learning.cloning import CloningLoss
-from learning.config import Activation, ActorConfig, Convolution, DecoderKind
+from learning.config import Activation, ActorConfig, Convolution, DecoderKind, Pooling
 from learning.plots import plot_warmup
 from learning.warmup import Warmup, WarmupSettings, read_metrics
 from learning.windows import Demonstrations, Labels, episode_paths
@@ -25,9 +25,9 @@ from spec.manifest import ImageInput, StateFeature
 from spec.robotfile import validated
 
 _CNN = (
-    Convolution(channels=16, kernel=5),
-    Convolution(channels=32, kernel=3),
-    Convolution(channels=32, kernel=3),
+    Convolution(channels=12, kernel=5),
+    Convolution(channels=24, kernel=3),
+    Convolution(channels=32, kernel=3, stride=1),
 )
 
 
@@ -37,7 +37,7 @@ class ActorArgs:
 
     cameras: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ("top",)
     """Cameras the policy sees; give the option once for each."""
-    image: tuple[int, int] = (96, 96)
+    image: tuple[int, int] = (64, 64)
     """Height and width at which it sees them."""
     state: tuple[StateFeature, ...] = (StateFeature.POSITION,)
     obs_history_length: int = 2
@@ -55,6 +55,7 @@ class ActorArgs:
     act_activation: Activation = Activation.RELU
     act_pre_norm: bool = True
     latent_dim: int = 128
+    pooling: Pooling = Pooling.KEYPOINTS
 
 
 @dataclass(frozen=True, slots=True)

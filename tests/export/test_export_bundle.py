@@ -20,7 +20,7 @@ from export.graphs import decoder_graph, encoder_graph
 from export.parity import Graphs, measure_parity
 from learning.actor import SequenceActor
 from learning.checkpoint import CheckpointConfig, load_checkpoint, save_checkpoint
-from learning.config import ActorConfig, Convolution, DecoderKind
+from learning.config import ActorConfig, Convolution, DecoderKind, Pooling
 from learning.samples import SAMPLES_FILE
 from learning.windows import Windows
 from spec.action import ActionSpace
@@ -142,7 +142,12 @@ def test_masked_slots_do_not_reach_the_actions(exported) -> None:
 
 
 def test_parallel_and_delta_actors_export_too() -> None:
-    actor = _actor(decoder=DecoderKind.PARALLEL, action_space=ActionSpace.JOINT_DELTA, act_n_decoder_layers=1)
+    actor = _actor(
+        decoder=DecoderKind.PARALLEL,
+        pooling=Pooling.KEYPOINTS,
+        action_space=ActionSpace.JOINT_DELTA,
+        act_n_decoder_layers=1,
+    )
     graphs = Graphs(encoder_graph(actor), decoder_graph(actor))
     assert measure_parity(actor, graphs, _windows(actor), lambda: None).max_abs < 1e-5
 

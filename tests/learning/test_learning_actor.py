@@ -13,6 +13,7 @@ from learning.actor import SequenceActor
 from learning.cloning import CloningLoss, cloning_loss, spread_loss
 from learning.config import Activation, DecoderKind
 from learning.gaussian import TanhGaussian
+from learning.vision import Keypoints
 
 
 def _memory(actor: SequenceActor, batch: int = 4, seed: int = 0):
@@ -147,6 +148,18 @@ def test_cloning_is_zero_when_perfect_and_blind_to_padding() -> None:
     mu.grad = None
     spread_loss(TanhGaussian(mu, log_std), expert, mask).backward()
     assert mu.grad is None
+
+
+def test_keypoints_find_a_spot_wherever_it_is() -> None:
+    pool = Keypoints(1, 9, 13)
+    with torch.no_grad():
+        pool.log_sharpness.fill_(2.0)
+        for row, column in ((0, 0), (8, 12), (4, 6), (2, 9)):
+            x = torch.full((1, 1, 9, 13), 0.3)
+            x[0, 0, row, column] = 0.5
+            found = pool(x)[0]
+            assert torch.allclose(found, torch.tensor([column / 6.0 - 1.0, row / 4.0 - 1.0]), atol=1e-3)
+        assert bool(pool(torch.zeros(1, 1, 9, 13)).abs().max() < 1e-5)  # an even picture has its middle, and no NaN
 
 
 def test_impossible_sizes_are_refused() -> None:
