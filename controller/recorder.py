@@ -120,7 +120,7 @@ class Recorder:
                 header = FrameHeader.from_buffer_copy(content)
                 self._see(frames_topic(name), header.sequence)
                 if self._writer is not None:
-                    self._writer.frame(name, content[FRAME_BYTES:], header.captured_ns, header.sequence)
+                    self._writer.frame(name, memoryview(content)[FRAME_BYTES:], header.captured_ns, header.sequence)
         while (content := self._events.receive()) is not None:
             done += 1
             if self._writer is not None:

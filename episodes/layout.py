@@ -33,7 +33,8 @@ _PER_JOINT = {"raw": 3}
 FIELDS: tuple[str, ...] = tuple(field.name for field in Tick.DESCRIPTOR.fields)
 
 
-def _varint(value: int) -> bytes:
+def varint(value: int) -> bytes:
+    """Protobuf's encoding of a number that is not negative."""
     out = bytearray()
     while value > 0x7F:
         out.append(value & 0x7F | 0x80)
@@ -56,10 +57,10 @@ def wire_type(joints: int) -> tuple[np.dtype[Any], bytes]:
         size = np.dtype(kind).itemsize
         if _is_list(field):
             count = joints * _PER_JOINT.get(field.name, 1)
-            key = _varint(field.number << 3 | _PACKED) + _varint(count * size)
+            key = varint(field.number << 3 | _PACKED) + varint(count * size)
             value: Any = (field.name, kind, (count,))
         else:
-            count, key, value = 1, _varint(field.number << 3 | wire), (field.name, kind)
+            count, key, value = 1, varint(field.number << 3 | wire), (field.name, kind)
         layout += [(f"key {field.name}", f"V{len(key)}"), value]
         zero += key + bytes(count * size)
     return np.dtype(layout), bytes(zero)
