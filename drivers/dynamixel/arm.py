@@ -23,7 +23,7 @@ from drivers.dynamixel.safety import (
     programming,
     watchdog_units,
 )
-from drivers.dynamixel.sync import BusStatistics, SyncReader, SyncWriter
+from drivers.dynamixel.sync import PATIENCE_NS, BusStatistics, SyncReader, SyncWriter
 from drivers.dynamixel.tables import Model, model
 from drivers.dynamixel.units import Units
 from spec.arrays import Float, Int
@@ -56,7 +56,9 @@ class DynamixelArm:
         spec: the arm's section of the robot file.
         rate_hz: control rate the bus must carry; None skips that check.
         calibration: None reads the file the robot file names.
-        may_relax: a servo that holds torque and needs other EEPROM settings is let go. Off, that is refused.
+        may_relax: a servo that holds torque and needs other EEPROM settings is let go for a moment. Off, that is
+            refused.
+        patience_ns: see :class:`drivers.dynamixel.sync.SyncReader`.
     """
 
     def __init__(
@@ -66,8 +68,10 @@ class DynamixelArm:
         rate_hz: float | None = None,
         calibration: Calibration | None = None,
         may_relax: bool = False,
+        patience_ns: int = PATIENCE_NS,
     ) -> None:
         self.spec = spec
+        self._patience_ns = patience_ns
         self.statistics = BusStatistics()
         self._rate_hz, self._may_relax = rate_hz, may_relax
         self._calibration = calibration
@@ -269,7 +273,7 @@ class DynamixelArm:
     def _start_reading(self) -> None:
         """Build the tick's reader and writer, and fill the last values, so that a silent joint has one to keep."""
         m = self._models[0]
-        first = self._bus.read_all(self._ids, m["present_position"].address - 6, READ_LENGTH)
+        first = self._bus.read_all(self._ids, m.effort_register.address, READ_LENGTH)
         self._buffer[:] = b"".join(first[servo] for servo in self._ids)
         self.units.settle(self._registers["position"].astype(np.int64))
         self._last_ticks = self._registers["position"].astype(np.int64)
@@ -280,6 +284,7 @@ class DynamixelArm:
             READ_LENGTH,
             self.statistics,
             return_delay_ns=self.spec.return_delay_us * 1000,
+            patience_ns=self._patience_ns,
         )
         self._writer = SyncWriter(self._port, self._ids, m["goal_position"].address, WRITE_LENGTH, self.statistics)
         self._guard = SyncReader(self._port, self._ids, m["bus_watchdog"].address, 1, self.statistics)

@@ -101,7 +101,7 @@ def program(bus: Bus, servo: int, model: Model, wanted: Programming, *, may_rela
                 name, value = next(iter(differing.items()))
                 raise DeviceError(
                     f"{bus.port.device}: {bus.name(servo)}: holds torque, and {name} must become {value}, which needs "
-                    "torque off; support the arm, then let it go (--relax)"
+                    "torque off; support the arm and switch its power off and on"
                 )
             bus.write(servo, model["torque_enable"], 0)
         for name, value in _limits_last(differing).items():
