@@ -295,6 +295,17 @@ def test_current_limit_bounds_the_measured_current(client: Client) -> None:
         assert abs(client.read(6, 126, 2)) <= 101
 
 
+def test_a_reboot_forgets_the_profile(client: Client) -> None:
+    client.write(6, 112, 5, 4)
+    client.send(6, Instruction.REBOOT)
+    client.now_ns += BOOT_NS
+    client.power(6)
+    here = client.read(6, POSITION, 4)
+    client.write(6, GOAL, here + 200, 4)
+    client.run(0.5)
+    assert client.read(6, POSITION, 4) > here + 150
+
+
 def test_factory_reset_keeps_what_was_asked(client: Client) -> None:
     client.write(6, DELAY, 0, 1)
     client.power(6)
@@ -324,7 +335,7 @@ def test_clear_brings_the_position_back_into_one_turn(client: Client) -> None:
     client.write(1, MODE, 4, 1)
     client.write(1, HOMING, 0, 4)
     turned = client.bus.servos[0]
-    turned._turns = 3
+    turned._coupling.turns = 3
     assert client.read(1, POSITION, 4) > 3 * 4096
     (answer,) = client.send(1, Instruction.CLEAR, b"\x01\x44\x58\x4c\x22")
     assert answer.parameters[0] == Error.NONE

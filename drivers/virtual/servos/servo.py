@@ -5,12 +5,12 @@ Sources: the e-manual page of each model (control table descriptions), and the P
 
 from __future__ import annotations
 
-import struct
 from enum import IntFlag
 
 from drivers.dynamixel.tables import Model, Register
-from drivers.virtual.drives import POSITION_MODES, OperatingMode
-from drivers.virtual.motors import FULL_PWM, Motor
+from drivers.virtual.drives import OperatingMode
+from drivers.virtual.motors import Motor
+from drivers.virtual.servos.coupling import Coupling
 from drivers.virtual.servos.memory import Memory
 from drivers.virtual.servos.packet import ALERT, Error
 from drivers.virtual.servos.shaft import Shaft
@@ -18,13 +18,11 @@ from drivers.virtual.servos.shaft import Shaft
 BOOT_NS = 250_000_000
 """Silence after a reboot [ns]."""
 FIRMWARE = 46
-_PRESENT = struct.Struct("<HBBhhiiiiHB")
-"""Realtime Tick(120) to Present Temperature(146), which lie side by side in every X-series table."""
-_PRESENT_ADDRESS = 120
 _OVERLOAD_DUTY, _OVERLOAD_NS = 0.95, 1_500_000_000
 """Full duty without turning for so long is an overload; the real threshold is not published."""
 _STANDSTILL = 0.05
-_REVERSE, _TIME_BASED, _TORQUE_BY_GOAL = 1, 4, 8
+_TORQUE_BY_GOAL = 8
+"""Bit of Drive Mode(10)."""
 
 
 class HardwareError(IntFlag):
@@ -42,19 +40,17 @@ class Servo:
 
     def __init__(self, model: Model, servo_id: int, baud: int, shaft: Shaft, motor: Motor) -> None:
         """A servo fresh from its box but for id and baud rate."""
-        self.model, self.motor, self._shaft = model, motor, shaft
+        self.model, self._shaft = model, shaft
         self.memory = Memory(model)
         self.memory["firmware_version"] = FIRMWARE
         self.memory["id"] = servo_id
         self.memory["baud_rate"] = model.baud.index(baud)
+        self._coupling = Coupling(model, self.memory, shaft, motor)
         self._registered: tuple[int, bytes] | None = None
         self._backup: dict[str, int] | None = None
         self._boots_until_ns = 0
         self._last_heard_ns = 0
         self._strained_since_ns: int | None = None
-        self._turns = 0
-        self._heat = 0.0
-        self._unit_speed = model["present_velocity"].scale
         self._start()
 
     # Identity and answers
@@ -97,7 +93,7 @@ class Servo:
 
     def read(self, address: int, length: int, now_ns: int) -> bytes | Error:
         """Read; measured registers are brought up to ``now_ns`` first."""
-        self._measure(now_ns)
+        self._coupling.measure(now_ns)
         return self.memory.read(address, length)
 
     def write(self, address: int, data: bytes, now_ns: int) -> Error:
@@ -153,7 +149,7 @@ class Servo:
             return Error.DATA_RANGE
         if abs(self._shaft.drives.state().velocity[self._shaft.joint]) > _STANDSTILL:
             return Error.RESULT_FAIL
-        self._turns = -int(self._encoder() // 4096)
+        self._coupling.turns = -int(self._coupling.encoder() // 4096)
         self._present_is_goal()
         return Error.NONE
 
@@ -178,7 +174,7 @@ class Servo:
         memory = self.memory
         self._registered = None
         self._strained_since_ns = None
-        self._turns = 0
+        self._coupling.turns = 0
         for goal, limit in (("goal_pwm", "pwm_limit"), ("goal_current", "current_limit")):
             if goal in memory:
                 memory[goal] = memory[limit]
@@ -188,12 +184,13 @@ class Servo:
         drives, joint = self._shaft.drives, self._shaft.joint
         drives.set_mode(joint, OperatingMode(memory["operating_mode"]))
         drives.set_torque(joint, self.torque)
-        self._apply_gains()
-        self._apply_limits()
+        self._coupling.apply_gains()
+        self._coupling.apply_limits()
+        self._coupling.apply_profile()
         self._present_is_goal()
 
     def _present_is_goal(self) -> None:
-        self.memory["goal_position"] = self._position()
+        self.memory["goal_position"] = self._coupling.position()
 
     def _write_register(self, register: Register, value: int, now_ns: int) -> Error:
         name, memory = register.name, self.memory
@@ -212,14 +209,14 @@ class Servo:
             if memory["drive_mode"] & _TORQUE_BY_GOAL and not self.torque:
                 self._write_torque(1)
             if name in {"goal_pwm", "goal_current"}:
-                self._apply_limits()
-            self._apply_goal()
+                self._coupling.apply_limits()
+            self._coupling.apply_goal()
         elif name.startswith("profile_"):
-            self._apply_profile()
+            self._coupling.apply_profile()
         elif name.endswith("_gain"):
-            self._apply_gains()
+            self._coupling.apply_gains()
         elif name.endswith("_limit"):
-            self._apply_limits()
+            self._coupling.apply_limits()
         elif name in {"homing_offset", "drive_mode"}:
             self._present_is_goal()
         return Error.NONE
@@ -235,8 +232,8 @@ class Servo:
         if value:
             # The goal register is not moved to the present position: a stale goal makes the servo jump, as real ones
             # do, and a driver must write the goal first.
-            self._apply_limits()
-            self._apply_goal()
+            self._coupling.apply_limits()
+            self._coupling.apply_goal()
         return Error.NONE
 
     def _change_mode(self) -> None:
@@ -250,85 +247,9 @@ class Servo:
             memory["goal_current"] = memory["current_limit"]
         self._shaft.drives.set_mode(self._shaft.joint, OperatingMode(memory["operating_mode"]))
         self._present_is_goal()
-        self._apply_gains()
-        self._apply_limits()
-        self._apply_profile()
-
-    @property
-    def _mode(self) -> OperatingMode:
-        return OperatingMode(self.memory["operating_mode"])
-
-    def _apply_gains(self) -> None:
-        memory, drives, joint = self.memory, self._shaft.drives, self._shaft.joint
-        drives.set_gains(joint, memory["position_p_gain"], memory["position_i_gain"], memory["position_d_gain"])
-        drives.set_speed_gains(joint, memory["velocity_p_gain"], memory["velocity_i_gain"])
-
-    def _apply_limits(self) -> None:
-        memory = self.memory
-        pwm = (
-            memory["pwm_limit"]
-            if self._mode is OperatingMode.PWM
-            else min(memory["pwm_limit"], abs(memory["goal_pwm"]))
-        )
-        current = float("inf")
-        if "current_limit" in memory:
-            units = memory["current_limit"]
-            if self._mode is OperatingMode.CURRENT_BASED_POSITION:
-                units = min(units, abs(memory["goal_current"]))
-            current = units * self.model["current_limit"].scale
-        self._shaft.drives.set_limits(self._shaft.joint, pwm / FULL_PWM, current)
-
-    def _apply_profile(self) -> None:
-        memory, drives, joint = self.memory, self._shaft.drives, self._shaft.joint
-        speed, acceleration = memory["profile_velocity"], memory["profile_acceleration"]
-        if memory["drive_mode"] & _TIME_BASED:
-            # Registers hold times [ms]: the whole move, and its acceleration.
-            distance = abs(self._goal_angle() - drives.reference[joint])
-            cruise = max(speed - acceleration, 1) * 1e-3
-            rate = distance / cruise if speed else 0.0
-            drives.set_profile(joint, rate, rate / (acceleration * 1e-3) if acceleration else 0.0)
-            return
-        drives.set_profile(joint, speed * self._unit_speed, acceleration * self.model["profile_acceleration"].scale)
-
-    def _apply_goal(self) -> None:
-        """Hand the goal of the present mode to the motor."""
-        memory, drives, joint, sign = self.memory, self._shaft.drives, self._shaft.joint, self._sign
-        mode = self._mode
-        if mode in POSITION_MODES:
-            if memory["drive_mode"] & _TIME_BASED:
-                self._apply_profile()
-            drives.set_goal(joint, self._goal_angle())
-        elif mode is OperatingMode.VELOCITY:
-            drives.set_goal_speed(joint, sign * memory["goal_velocity"] * self._unit_speed)
-        elif mode is OperatingMode.PWM:
-            drives.set_goal_effort(joint, sign * memory["goal_pwm"] / FULL_PWM * self.motor.stall_torque)
-        else:
-            current = memory["goal_current"] * self.model["goal_current"].scale
-            drives.set_goal_effort(joint, sign * current * self.motor.torque_constant)
-
-    # Pulses as the registers show them: reverse mode, then homing offset, then whole turns
-
-    @property
-    def _sign(self) -> int:
-        """Register direction against joint angle."""
-        return -self._shaft.sign if self.memory["drive_mode"] & _REVERSE else self._shaft.sign
-
-    def _encoder(self) -> float:
-        return self._facing(self._shaft.pulses(self._shaft.drives.state().position[self._shaft.joint]))
-
-    def _facing(self, pulses: float) -> float:
-        """Mirror pulses in reverse mode, within the same turn; its own inverse."""
-        return 4095 - pulses if self.memory["drive_mode"] & _REVERSE else pulses
-
-    def _position(self, pulses: float | None = None) -> int:
-        """Present Position(132)."""
-        encoder = self._encoder() if pulses is None else pulses
-        return round(encoder) + 4096 * self._turns + self.memory["homing_offset"]
-
-    def _goal_angle(self) -> float:
-        """Goal Position(116) as a joint angle [rad]."""
-        pulses = self.memory["goal_position"] - self.memory["homing_offset"] - 4096 * self._turns
-        return self._shaft.angle(self._facing(pulses))
+        self._coupling.apply_gains()
+        self._coupling.apply_limits()
+        self._coupling.apply_profile()
 
     # What the motor does to the registers
 
@@ -347,7 +268,7 @@ class Servo:
                 self.fail(HardwareError.OVERLOAD)
         else:
             self._strained_since_ns = None
-        self._heat += 0.002 * (duty * duty * 30.0 - self._heat)
+        self._coupling.heat += 0.002 * (duty * duty * 30.0 - self._coupling.heat)
 
     def _trip_watchdog(self) -> None:
         """Stop where the shaft is, keep torque, lock the goals (e-manual, Bus Watchdog)."""
@@ -363,36 +284,3 @@ class Servo:
         memory["hardware_error_status"] = memory["hardware_error_status"] | error
         if error & memory["shutdown"]:
             self._write_torque(0)
-
-    def _measure(self, now_ns: int) -> None:
-        """Bring Realtime Tick(120) to Present Temperature(146) up to date."""
-        memory, shaft = self.memory, self._shaft
-        drives, joint, sign = shaft.drives, shaft.joint, self._sign
-        state = drives.state()
-        duty, speed = sign * state.duty[joint], sign * state.velocity[joint]
-        pulses = self._facing(shaft.pulses(state.position[joint]))
-        reference = self._facing(shaft.pulses(state.reference[joint]))
-        effort = (
-            sign * state.current[joint] / self.model["present_current"].scale
-            if self.model.effort == "current"
-            else sign * state.load[joint] * 1000
-        )
-        speed_units = round(speed / self._unit_speed)
-        moving = abs(speed_units) > memory["moving_threshold"]
-        arrived = abs(pulses - reference) < 8
-        memory.store(
-            _PRESENT_ADDRESS,
-            _PRESENT.pack(
-                now_ns // 1_000_000 % 32768,
-                moving,
-                arrived | moving << 1,
-                round(duty * FULL_PWM),
-                round(effort),
-                speed_units,
-                self._position(pulses),
-                round(sign * state.rate[joint] / self._unit_speed),
-                self._position(reference),
-                round((self.motor.voltage - 0.3 * abs(duty)) * 10),
-                round(32 + self._heat),
-            ),
-        )
