@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from episodes.reader import Episode
+from episodes.reader import Episode, Frames, LoggedChunk
 from episodes.records import Mode
 from spec.arrays import Bool, Float, Int
 
@@ -163,7 +163,7 @@ def samples_of_chunks(episode: Episode, cameras: tuple[str, ...]) -> Samples:
     numbers = episode.ticks["tick"].astype(np.int64)
     tick = np.array([_find(numbers, chunk.tick) for chunk in episode.chunks], dtype=np.int64)
     frames = {
-        name: np.array([_find(episode.frames[name].sequence, chunk.frames[k]) for chunk in episode.chunks], np.int64)
+        name: np.array([_frame(episode.frames[name], chunk, k) for chunk in episode.chunks], dtype=np.int64)
         for k, name in enumerate(cameras)
     }
     whole = tick != MISSING
@@ -173,6 +173,13 @@ def samples_of_chunks(episode: Episode, cameras: tuple[str, ...]) -> Samples:
     tick = tick[whole]
     segment = segments(episode.ticks["mode"])[tick]
     return Samples(observed[whole], tick, {name: index[whole] for name, index in frames.items()}, segment)
+
+
+def _frame(frames: Frames, chunk: LoggedChunk, camera: int) -> int:
+    """A restarted camera counts from zero again: of two frames with one number it is the last before the chunk."""
+    same = np.flatnonzero(frames.sequence == chunk.frames[camera])
+    same = same[frames.captured_ns[same] <= chunk.started_ns]
+    return int(same[-1]) if len(same) else MISSING
 
 
 def _find(sorted_values: Int, value: int) -> int:

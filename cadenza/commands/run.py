@@ -173,7 +173,7 @@ def print_result(result: RunResult, console: Console) -> None:
     """A short table for people."""
     table = Table("episode", "outcome", "ended by", "seconds", "recording", box=None)
     for number, episode in enumerate(result.episodes):
-        where = "none" if episode.path is None else str(episode.path)
+        where = "none" if episode.path is None else episode.path.name
         cells = (str(number), episode.outcome.value, episode.termination.value, f"{episode.seconds:.1f}", where)
         table.add_row(*cells)
     console.print(table)
@@ -194,6 +194,8 @@ def print_result(result: RunResult, console: Console) -> None:
     dropped = sum(sum(episode.dropped.values()) for episode in result.episodes)
     troubles |= {"dropped records": dropped, "not granted": "; ".join(run["realtime_missing"]) or 0}
     console.print(", ".join(f"{name}: {value}" for name, value in troubles.items()), highlight=False)
+    if folders := {str(episode.path.parent) for episode in result.episodes if episode.path is not None}:
+        console.print(f"recordings in {', '.join(folders)}", highlight=False)
 
 
 def _sayer(console: Console) -> Callable[[str], None]:

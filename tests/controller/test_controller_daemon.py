@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from collections.abc import Callable, Iterator, Mapping
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 from tiny_bundle import write_tiny_bundle
 
+from cadenza.cli import main
 from controller.policy import Policy
 from controller.process import Process
 from controller.session import EpisodeResult, Judge, Session
@@ -26,7 +28,6 @@ from export.bundle import Bundle
 from spec.calibration import Calibration, JointCalibration, save_calibration
 from spec.errors import DeviceError
 from spec.observation import decode_jpeg, policy_image, policy_state
-from spec.robot import Robot
 from spec.robotfile import load_robot
 
 pytestmark = pytest.mark.daemon
@@ -193,20 +194,35 @@ def test_a_killed_control_process_ends_the_run(virtual: VirtualRobot, bundle: Bu
     assert supervisor.report()["restarts"] == {}
 
 
-@pytest.mark.parametrize(
-    ("field", "value", "says"),
-    [
-        ("port", "/dev/nothing", "/dev/nothing"),
-        ("baud", 57600, "57600"),
-    ],
-)
-def test_what_cannot_work_is_refused_in_one_line(
-    virtual: VirtualRobot, bundle: Bundle, tmp_path: Path, field: str, value: object, says: str
+def test_the_command_runs_reports_and_exits(
+    virtual: VirtualRobot, bundle: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    robot: Robot = virtual.robot
-    wrong = robot.model_copy(update={"follower": robot.follower.model_copy(update={field: value})})
+    robot = ["--robot.virtual.attach", str(virtual.ready_file), "--robot.control.rate_hz", "100"]
+    calibration = ["--robot.follower.calibration", str(virtual.robot.follower.calibration)]
+    options = ["--out", str(tmp_path), "--episode-seconds", "1", "--mode", "latest", "--json"]
+    assert main(["run", "--bundle", str(bundle.folder), *options, *robot, *calibration]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report == json.loads((tmp_path / "report.json").read_text())
+    assert (report["episodes"], report["mode"], report["weights"]) == (1, "latest", 7)
+    assert report["results"][0]["outcome"] == "fail"  # this policy pushes nothing anywhere
+    assert report["ticks"] >= 90
+    assert report["inference_ms"]["p50"] > 0
+    assert report["run"]["restarts"] == {}
+
+
+def test_what_cannot_work_is_refused_in_one_line(virtual: VirtualRobot, bundle: Bundle, tmp_path: Path) -> None:
+    robot = virtual.robot
+    absent = robot.cameras["top"].model_copy(update={"source": "http://127.0.0.1:9/x.mjpg"})
+    wrong = robot.model_copy(
+        update={
+            "follower": robot.follower.model_copy(update={"port": "/dev/nothing"}),
+            "cameras": {**robot.cameras, "top": absent},
+        }
+    )
     supervisor = Supervisor(wrong, bundle, tmp_path, lambda _: None)
-    with pytest.raises(DeviceError, match=says) as caught:
+    with pytest.raises(DeviceError, match=r"/dev/nothing|camera top: http") as caught:
         supervisor.__enter__()
     assert "\n" not in str(caught.value)
     assert not any(process.alive for process in supervisor.processes.values())
+    logs = "".join(log.read_text() for log in (tmp_path / "logs").iterdir())
+    assert "Traceback" not in logs
