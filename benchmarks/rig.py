@@ -17,7 +17,7 @@ from typing import ParamSpec, TypeVar
 import numpy as np
 
 from controller.clock import MonotonicClock
-from episodes.records import Mode, Order, TickRecord
+from episodes.records import Flag, Mode, Order, TickRecord
 from spec.arrays import Float, frozen
 from spec.chunk import Chunk
 from spec.robot import Robot
@@ -96,7 +96,7 @@ class SinePolicy:
 class Ledger:
     """Keeps the times of every tick while the policy drives. Preallocated: it must not disturb what it measures."""
 
-    COLUMNS = ("deadline_ns", "woke_ns", "read_ns", "decided_ns", "written_ns", "skipped", "read_fault", "write_fault")
+    COLUMNS = ("deadline_ns", "woke_ns", "read_ns", "decided_ns", "written_ns", "skipped", "stale")
 
     def __init__(self, most: int) -> None:
         self._rows = np.zeros((most, len(self.COLUMNS)), dtype=np.int64)
@@ -112,8 +112,7 @@ class Ledger:
             record.decided_ns,
             record.written_ns,
             record.skipped,
-            record.read_fault,
-            record.write_fault,
+            bool(record.flags & Flag.STALE_JOINT),
         )
         self._count += 1
 

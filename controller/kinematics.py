@@ -12,7 +12,8 @@ from spec.errors import MisfitError, SpecError
 
 TOOL_SITE = "tool"
 
-_ONE_DEGREE = {int(mujoco.mjtJoint.mjJNT_HINGE), int(mujoco.mjtJoint.mjJNT_SLIDE)}
+_SLIDE = int(mujoco.mjtJoint.mjJNT_SLIDE)
+_ONE_DEGREE = {int(mujoco.mjtJoint.mjJNT_HINGE), _SLIDE}
 
 
 class Kinematics:
@@ -27,7 +28,7 @@ class Kinematics:
         MisfitError: a joint or the site is missing, or a joint is no hinge or slide.
     """
 
-    __slots__ = ("_address", "_data", "_model", "_place")
+    __slots__ = ("_address", "_data", "_model", "_place", "levers")
 
     def __init__(self, model: Path, joints: Sequence[str]) -> None:
         try:
@@ -35,7 +36,7 @@ class Kinematics:
         except ValueError as error:
             raise SpecError(str(model), " ".join(str(error).split())[:200], "MuJoCo cannot read the model") from None
         self._data = mujoco.MjData(self._model)
-        address = []
+        address, numbers = [], []
         for name in joints:
             number = mujoco.mj_name2id(self._model, mujoco.mjtObj.mjOBJ_JOINT, name)
             if number < 0:
@@ -43,11 +44,14 @@ class Kinematics:
             if int(self._model.jnt_type[number]) not in _ONE_DEGREE:
                 raise MisfitError(f"{model}: joint {name!r} has more than one degree of freedom")
             address.append(int(self._model.jnt_qposadr[number]))
+            numbers.append(number)
         self._address = np.array(address)
         site = mujoco.mj_name2id(self._model, mujoco.mjtObj.mjOBJ_SITE, TOOL_SITE)
         if site < 0:
             raise MisfitError(f"{model}: has no site {TOOL_SITE!r}; the workspace box needs it at the tool's tip")
         self._place = self._data.site_xpos[site]
+        self.levers = tuple([self._lever(number, site) for number in numbers])
+        """Per joint: the tool never moves faster than this times the joint's speed [m] (1 where the joint slides)."""
 
     def tool(self, pose: Sequence[float]) -> tuple[float, float, float]:
         """Position of the tool [m] in the model's world frame, for joint positions ``pose`` [rad], shape (joints,)."""
@@ -55,3 +59,21 @@ class Kinematics:
         mujoco.mj_kinematics(self._model, self._data)
         x, y, z = self._place.tolist()
         return x, y, z
+
+    def _lever(self, joint: int, site: int) -> float:
+        """Upper bound of the distance from a joint's axis to the tool: the lengths of all links between, added up."""
+        model = self._model
+        home = int(model.jnt_bodyid[joint])
+        body = int(model.site_bodyid[site])
+        length = float(np.linalg.norm(model.site_pos[site]) + np.linalg.norm(model.jnt_pos[joint]))
+        while body not in {home, 0}:
+            length += float(np.linalg.norm(model.body_pos[body]))
+            length += sum(
+                float(np.abs(model.jnt_range[other]).max())
+                for other in range(model.njnt)
+                if model.jnt_bodyid[other] == body and model.jnt_type[other] == _SLIDE
+            )
+            body = int(model.body_parentid[body])
+        if body != home:
+            return 0.0  # the tool does not hang on this joint
+        return 1.0 if model.jnt_type[joint] == _SLIDE else length

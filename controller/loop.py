@@ -7,8 +7,11 @@ exception there is ends the loop in order: the arm brakes, stands, and is left h
 
 from __future__ import annotations
 
+import functools
 import logging
+import struct
 from collections.abc import Callable
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
@@ -26,6 +29,7 @@ from spec.errors import DeviceError
 _log = logging.getLogger(__name__)
 
 _LATE, _WRITE_FAILED = int(Flag.LATE), int(Flag.WRITE_FAILED)
+_EXCHANGE = int(BusFault.TIMEOUT | BusFault.CORRUPT | BusFault.DISCONNECTED | BusFault.SKIPPED)
 _NOWHERE = float("nan")
 """Logged where nothing was asked, limited or sent."""
 
@@ -72,6 +76,19 @@ class EmptyInbox:
 
 
 def _unheard(_text: str) -> None: ...
+
+
+@dataclass(slots=True)
+class Ticking:
+    """When the parts of one tick happened [ns]."""
+
+    deadline_ns: int
+    """What was slept for: woke_ns − deadline_ns is the whole lateness, skipped periods and all."""
+    woke_ns: int
+    wake: Wake
+    read_ns: int = 0
+    decided_ns: int = 0
+    written_ns: int = 0
 
 
 class ControlLoop:
@@ -153,8 +170,7 @@ class ControlLoop:
             clock.sleep_until_ns(deadline_ns)
             woke_ns = clock.now_ns()
             wake = grid.wake(planned, woke_ns)
-            self._fill.time(deadline_ns, woke_ns, wake)
-            command = self._tick(wake, grid.instant_ns(wake.tick + 1))
+            command = self._tick(Ticking(deadline_ns, woke_ns, wake), grid.instant_ns(wake.tick + 1))
             planned = wake.tick + 1
             if command.engage:
                 self._engage()
@@ -168,11 +184,11 @@ class ControlLoop:
             return Termination.FAULT
         return self._stop or Termination.STOPPED
 
-    def _tick(self, wake: Wake, until_ns: int) -> Command:
+    def _tick(self, tick: Ticking, until_ns: int) -> Command:
         """Read, decide, write, publish; ``until_ns`` is the next instant of the grid."""
-        clock, fill = self._clock, self._fill
+        clock, wake = self._clock, tick.wake
         reading = self._arm.read(until_ns - self._write_ns)
-        read_ns = clock.now_ns()
+        tick.read_ns = clock.now_ns()
         order = self._inbox.order() if self._stop is None else Order.STOP
         inputs = Inputs(
             reading.position,
@@ -187,15 +203,13 @@ class ControlLoop:
         self._engagement = Engagement.NONE
         before = self._state.authority
         self._state, command = self._decide(self._state, inputs, wake.instant_ns)
-        decided_ns = clock.now_ns()
+        tick.decided_ns = clock.now_ns()
         applied = None if command.position is None else self._send(command.position, until_ns)
-        written_ns = clock.now_ns()
+        tick.written_ns = clock.now_ns()
         self.ticks += 1
         self.skipped += wake.skipped
         self.bus_errors += _failed(reading.fault) + (applied is not None and _failed(applied.fault))
-        fill.phases(read_ns, decided_ns, written_ns, self.bus_errors)
-        fill.reading(reading)
-        fill.command(command, applied)
+        self._fill.fill(tick, reading, command, applied, self.bus_errors)
         self._publish(self._record)
         if command.mode is not before.mode or command.fault is not before.fault:
             self._notice(_transition(before.mode, command))
@@ -239,7 +253,7 @@ def _unread(joints: int) -> Inputs:
 
 def _failed(fault: BusFault) -> bool:
     """Whether the exchange failed; a servo's alert is an answer."""
-    return bool(fault & ~BusFault.SERVO)
+    return bool(int(fault) & _EXCHANGE)
 
 
 def _transition(before: Mode, command: Command) -> str:
@@ -248,51 +262,81 @@ def _transition(before: Mode, command: Command) -> str:
 
 
 class _Filling:
-    """Writes one tick after the other into the same record, through views made once."""
+    """Writes one tick after the other into the same record.
+
+    Field by field this would be sixty attribute and slice assignments a tick; packing runs of neighbouring fields at
+    their offsets is a dozen calls.
+    """
 
     def __init__(self, record: TickRecord, joints: int) -> None:
         self._record, self._joints = record, joints
-        record.joints = joints
+        self._times = _packer(record, "tick", "now_ns", "Q6q")
+        self._skipped = _packer(record, "joints", "skipped", "2I")
+        self._outcome = _packer(record, "mode", "bus_errors", "IIqIIII")
+        self._floats = {
+            name: _packer(record, name, name, f"{joints}d")
+            for name in ("asked", "limited", "limited_velocity", "limited_acceleration")
+        }
 
         def view(name: str) -> Float:
             return np.ctypeslib.as_array(getattr(record, name))[:joints]
 
         self._position, self._velocity, self._effort = view("position"), view("velocity"), view("effort")
         self._raw = np.ctypeslib.as_array(record.raw)[: 3 * joints].reshape(joints, 3)
-        self._fresh, self._ticks = view("fresh"), view("sent_ticks")
-        self._asked, self._limited, self._sent = view("asked"), view("limited"), view("sent")
-        self._speed, self._acceleration = view("limited_velocity"), view("limited_acceleration")
+        self._fresh, self._ticks, self._sent = view("fresh"), view("sent_ticks"), view("sent")
+        self._nowhere = (_NOWHERE,) * joints
 
-    def time(self, deadline_ns: int, woke_ns: int, wake: Wake) -> None:
-        """``deadline_ns`` is what was slept for: woke_ns − deadline_ns is the whole lateness, skips and all."""
-        record = self._record
-        record.tick, record.skipped = wake.tick, wake.skipped
-        record.deadline_ns, record.woke_ns, record.now_ns = deadline_ns, woke_ns, wake.instant_ns
-
-    def phases(self, read_ns: int, decided_ns: int, written_ns: int, bus_errors: int) -> None:
-        record = self._record
-        record.read_ns, record.decided_ns, record.written_ns = read_ns, decided_ns, written_ns
-        record.bus_errors = bus_errors
-
-    def reading(self, reading: Reading) -> None:
+    def fill(
+        self,
+        tick: Ticking,
+        reading: Reading,
+        command: Command,
+        applied: Applied | None,
+        bus_errors: int,
+    ) -> None:
+        """One whole tick."""
+        wake = tick.wake
+        self._times(
+            wake.tick,
+            tick.deadline_ns,
+            tick.woke_ns,
+            tick.read_ns,
+            tick.decided_ns,
+            tick.written_ns,
+            wake.instant_ns,
+        )
+        self._skipped(self._joints, wake.skipped)
         self._position[:], self._velocity[:], self._effort[:] = reading.position, reading.velocity, reading.effort
         self._raw[:], self._fresh[:] = reading.raw, reading.fresh
-        self._record.read_fault = int(reading.fault)
-
-    def command(self, command: Command, applied: Applied | None) -> None:
-        record = self._record
-        flags = int(command.flags) | (_LATE if record.skipped else 0)
-        if command.commanded is None:
-            self._asked[:] = self._limited[:] = self._speed[:] = self._acceleration[:] = _NOWHERE
-        else:
-            self._asked[:], self._limited[:] = command.asked, command.commanded.position
-            self._speed[:], self._acceleration[:] = command.commanded.velocity, command.commanded.acceleration
+        commanded, floats = command.commanded, self._floats
+        floats["asked"](*(command.asked or self._nowhere))
+        floats["limited"](*(commanded.position if commanded else self._nowhere))
+        floats["limited_velocity"](*(commanded.velocity if commanded else self._nowhere))
+        floats["limited_acceleration"](*(commanded.acceleration if commanded else self._nowhere))
+        flags = command.flags | (_LATE if wake.skipped else 0)
+        write_fault = 0
         if applied is None:
             self._sent[:], self._ticks[:] = _NOWHERE, 0
-            record.write_fault = 0
         else:
             self._sent[:], self._ticks[:] = applied.position, applied.ticks
-            record.write_fault = int(applied.fault)
-            flags |= _WRITE_FAILED if _failed(applied.fault) else 0
-        record.mode, record.flags = int(command.mode), flags
-        record.chunk, record.weights = command.chunk, command.weights
+            write_fault = int(applied.fault)
+            flags |= _WRITE_FAILED if write_fault & _EXCHANGE else 0
+        self._outcome(
+            command.mode,
+            flags,
+            command.chunk,
+            command.weights,
+            int(reading.fault),
+            write_fault,
+            bus_errors,
+        )
+
+
+def _packer(record: TickRecord, first: str, last: str, layout: str) -> Callable[..., None]:
+    """A function that writes the fields from ``first`` to ``last``, of this struct ``layout``, into the record."""
+    begin: int = getattr(TickRecord, first).offset
+    fields = struct.Struct(f"={layout}")
+    end: int = getattr(TickRecord, last).offset + (fields.size if first == last else getattr(TickRecord, last).size)
+    if end - begin != fields.size:
+        raise TypeError(f"TickRecord: {first} to {last} are {end - begin} bytes, not {fields.size} ({layout})")
+    return functools.partial(fields.pack_into, record, begin)

@@ -239,6 +239,35 @@ def test_from_outside_the_box_the_way_in_is_open_and_the_way_out_is_not(boxed: t
     assert now.outside == 0.0
 
 
+class Thorough(Envelope):
+    """Trusts no bound: works every braking path out."""
+
+    def _plainly_inside(self, moved: Commanded) -> bool:
+        return False
+
+
+@settings(max_examples=40, deadline=None)
+@given(asked=asks)
+def test_the_bounds_that_save_time_never_change_a_command(
+    boxed: tuple[Envelope, Kinematics], asked: list[tuple[tuple[float, float], tuple[float, float], int, bool]]
+) -> None:
+    envelope, kinematics = boxed
+    thorough = Thorough(LIMITS, PERIOD, kinematics, np.array([[0.05, 0.5], [-0.5, 0.5], [-0.08, 0.5]]))
+    wishes = [(Motion(p, v), ticks, gentle) for p, v, ticks, gentle in asked]
+    quick = _drive(envelope, envelope.standing((0.0, 0.0)), wishes)
+    slow = _drive(thorough, thorough.standing((0.0, 0.0)), wishes)
+    assert [step.commanded[:4] for step in quick] == [step.commanded[:4] for step in slow]
+
+
+def test_the_tool_is_never_faster_than_its_levers_say(boxed: tuple[Envelope, Kinematics]) -> None:
+    kinematics, rng = boxed[1], np.random.default_rng(0)
+    assert kinematics.levers == pytest.approx((0.2, 0.1))
+    for _ in range(200):
+        a, b = rng.uniform(-3, 3, (2, 2))
+        moved = np.linalg.norm(np.subtract(kinematics.tool(a), kinematics.tool(b)))
+        assert moved <= np.dot(kinematics.levers, np.abs(a - b)) + 1e-12
+
+
 def test_a_command_within_a_tick_of_what_was_asked_counts_as_followed() -> None:
     now = ENVELOPE.standing((0.0, 0.0))
     assert not ENVELOPE.follow(now, Motion((FOLLOWED_RAD / 2, 0.0), (0.0, 0.0))).limited
