@@ -100,8 +100,12 @@ class SequenceActor(nn.Module):
             actions: normalised actions, shape (batch, C, A). Step k never sees actions k and later; ``parallel``
                 sees none.
         """
+        return self.heads(self.hidden(memory, actions))
+
+    def hidden(self, memory: Memory, actions: Tensor) -> Tensor:
+        """What :meth:`heads` turn into the distribution of every step, shape (batch, C, D)."""
         hidden, _ = self._run(memory, self._tokens(actions[:, :-1], 0, memory), None)
-        return self._heads(hidden)
+        return hidden
 
     def decode(self, memory: Memory, noise: Tensor | None = None) -> Sampled:
         """Decode a chunk, feeding each action back: step k sees tanh of what was drawn before it.
@@ -111,7 +115,7 @@ class SequenceActor(nn.Module):
         """
         if self.config.decoder is DecoderKind.PARALLEL:
             hidden, _ = self._run(memory, self._tokens(None, 0, memory), None)
-            distribution = self._heads(hidden)
+            distribution = self.heads(hidden)
             pre_tanh = distribution.mu if noise is None else distribution.pre_tanh(noise)
             return Sampled(torch.tanh(pre_tanh), pre_tanh, distribution)
         drawn: list[Tensor] = []
@@ -120,7 +124,7 @@ class SequenceActor(nn.Module):
         previous: Tensor | None = None
         for step in range(self.config.act_chunk_size):
             hidden, past = self._run(memory, self._tokens(previous, step, memory), past)
-            steps.append(self._heads(hidden))
+            steps.append(self.heads(hidden))
             pre_tanh = steps[-1].mu if noise is None else steps[-1].pre_tanh(noise[:, step : step + 1])
             drawn.append(pre_tanh)
             previous = torch.tanh(pre_tanh)
@@ -170,6 +174,7 @@ class SequenceActor(nn.Module):
     def _decoder_layers(self) -> list[DecoderLayer]:
         return [layer for layer in self.decoder if isinstance(layer, DecoderLayer)]
 
-    def _heads(self, hidden: Tensor) -> TanhGaussian:
+    def heads(self, hidden: Tensor) -> TanhGaussian:
+        """Hidden states of steps, shape (batch, n, D) → their distributions."""
         log_std = self.log_std_head(hidden).clamp(self.config.log_std_min, self.config.log_std_max)
         return TanhGaussian(self.mean_head(hidden), log_std)

@@ -31,7 +31,7 @@ from spec.files import write_atomically
 
 STATE_FILE, STATE_FACTS, METRICS_FILE = "warmup.safetensors", "warmup.json", "metrics.jsonl"
 _SPREAD_WEIGHT = 0.01
-"""σ has its own head but shares the trunk: it must not pull at what μ learns."""
+"""Of the likelihood of σ beside the cloning loss; keeps the clipped gradient norm about the latter."""
 _BAD_IN_A_ROW = 20
 
 
@@ -126,10 +126,12 @@ class Warmup:
         expert = actor.normalization.action(window.actions)
         fed = (expert + settings.feedback_noise * torch.randn_like(expert)).clamp(-1.0, 1.0)
         fed = torch.where(window.action_mask[..., None], fed, 0.0)
-        predicted = actor.distribution(actor.remember(actor.encode_history(state, images), window.mask), fed)
+        hidden = actor.hidden(actor.remember(actor.encode_history(state, images), window.mask), fed)
+        # Only the head learns σ: its likelihood is so much steeper than the cloning loss that it would take over the
+        # trunk, and the policy would learn how uncertain it is instead of where the object is.
         return (
-            cloning_loss(settings.loss, predicted, expert, window.action_mask),
-            spread_loss(predicted, expert, window.action_mask),
+            cloning_loss(settings.loss, actor.heads(hidden), expert, window.action_mask),
+            spread_loss(actor.heads(hidden.detach()), expert, window.action_mask),
         )
 
     def _learning_rate(self) -> float:
