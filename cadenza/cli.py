@@ -6,6 +6,7 @@ Exit status: 0 done, 1 done but the verdict is bad, 2 refused (bad input, missin
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 
@@ -32,26 +33,37 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0 if arguments else 2
     name, *rest = arguments
     if name not in COMMANDS:
-        print(f"cadenza: {name!r}: no such command (valid: {', '.join(COMMANDS)})", file=sys.stderr)
-        return 2
+        return _refuse(f"cadenza: {name!r}: no such command (valid: {', '.join(COMMANDS)})")
+    return _run(name, rest)
+
+
+def _run(name: str, rest: Sequence[str]) -> int:
+    status = 2
     try:
-        module = importlib.import_module(COMMANDS[name][0])
-        status: int = module.main(rest)
+        status = importlib.import_module(COMMANDS[name][0]).main(rest)
     except CadenzaError as error:
-        print(f"cadenza {name}: {error}", file=sys.stderr)
-        return 2
+        _refuse(f"cadenza {name}: {error}")
     except ModuleNotFoundError as error:
         if (extra := _extra_of(error.name)) is None:
             raise
-        print(
-            f"cadenza {name}: needs {error.name}, which is not installed: pip install 'cadenza[{extra}]'",
-            file=sys.stderr,
-        )
-        return 2
+        _refuse(f"cadenza {name}: needs {error.name}, which is not installed: pip install 'cadenza[{extra}]'")
+    except BrokenPipeError:
+        # Whoever read our output has seen enough (`| head`). Python would complain again while closing stdout.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = 1
+    except OSError as error:
+        if error.filename is None:
+            raise
+        _refuse(f"cadenza {name}: {error.filename}: {error.strerror}")
     except KeyboardInterrupt:
-        print(f"cadenza {name}: interrupted", file=sys.stderr)
-        return 130
+        _refuse(f"cadenza {name}: interrupted")
+        status = 130
     return status
+
+
+def _refuse(line: str) -> int:
+    print(line, file=sys.stderr)
+    return 2
 
 
 def _overview() -> str:

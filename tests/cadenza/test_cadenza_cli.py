@@ -3,6 +3,7 @@
 import contextlib
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -62,3 +63,19 @@ def test_an_override_without_value_is_refused() -> None:
 def test_the_robot_pc_never_imports_torch(module: str) -> None:
     check = f"import {module}, sys; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", check], check=False).returncode == 0
+
+
+def test_a_reader_that_has_seen_enough_is_no_error() -> None:
+    command = f"{sys.executable} -m cadenza run --help | head -n 1"
+    shown = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True)
+    assert shown.stdout.startswith("usage: cadenza run")
+    assert shown.stderr == ""
+
+
+def test_what_the_file_system_refuses_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").touch()
+    ready = tmp_path / "file" / "ready.json"
+    assert main(["sim", "--ready-file", str(ready)]) == 2
+    complaint = capsys.readouterr().err
+    assert str(tmp_path / "file") in complaint
+    assert complaint.count("\n") == 1
