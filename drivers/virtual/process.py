@@ -46,7 +46,7 @@ class VirtualRobot:
         if self._attach is not None:
             self.ready_file = self._attach
         else:
-            self._folder = tempfile.TemporaryDirectory(prefix="cadenza-virtual-")
+            self._folder = tempfile.TemporaryDirectory(prefix="cadenza-virtual-", ignore_cleanup_errors=True)
             self.ready_file = Path(self._folder.name) / "ready.json"
             try:
                 self._launch(Path(self._folder.name))
@@ -94,7 +94,8 @@ class VirtualRobot:
             self._process = subprocess.Popen(
                 [
                     *(sys.executable, "-m", "drivers.virtual.live", "--robot", str(description)),
-                    *("--ready-file", str(self.ready_file), "--seed", str(self._seed), "--parent", str(os.getpid())),
+                    *("--ready-file", str(self.ready_file), "--seed", str(self._seed)),
+                    *("--parent", str(os.getpid()), "--scratch", str(folder)),
                 ],
                 stdin=subprocess.DEVNULL,
                 stderr=errors,

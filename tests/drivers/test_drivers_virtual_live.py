@@ -296,11 +296,12 @@ def test_the_virtual_arm_dies_with_its_parent() -> None:
         "import os, sys; from pathlib import Path; from spec.robotfile import load_robot;"
         "from drivers.virtual import VirtualRobot;"
         f"v = VirtualRobot(load_robot(Path({str(ROBOT_FILE)!r}))); v.start();"
-        "print(v.pid, flush=True); os.kill(os.getpid(), 9)"
+        "print(v.pid, v.ready_file.parent, flush=True); os.kill(os.getpid(), 9)"
     )
     found = subprocess.run([sys.executable, "-c", script], stdout=subprocess.PIPE, check=False)
-    pid = int(found.stdout)
-    eventually(lambda: gone(pid))
+    pid, folder = found.stdout.split()
+    eventually(lambda: gone(int(pid)))
+    eventually(lambda: not Path(folder.decode()).exists())
 
 
 def gone(pid: int) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shutil
 import sys
 from pathlib import Path
 
@@ -18,6 +19,7 @@ def main() -> int:
     parser.add_argument("--ready-file", type=Path, required=True)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--parent", type=int, help="stop when this process, our parent, ends")
+    parser.add_argument("--scratch", type=Path, help="folder to remove at the end: our parent may not live to do it")
     arguments = parser.parse_args()
     if arguments.parent is not None:
         die_with_parent(arguments.parent)
@@ -27,6 +29,8 @@ def main() -> int:
     except CadenzaError as error:
         print(error, file=sys.stderr)
         return 2
+    if arguments.scratch is not None:
+        shutil.rmtree(arguments.scratch, ignore_errors=True)
     return 0
 
 
