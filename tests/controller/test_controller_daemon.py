@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -13,6 +17,7 @@ import pytest
 from tiny_bundle import write_tiny_bundle
 
 from cadenza.cli import main
+from controller.ipc import sweep
 from controller.policy import Policy
 from controller.process import Process
 from controller.session import EpisodeResult, Judge, Session
@@ -192,6 +197,41 @@ def test_a_killed_control_process_ends_the_run(virtual: VirtualRobot, bundle: Bu
     assert result.path is not None
     assert read_episode(result.path).damage == ""
     assert supervisor.report()["restarts"] == {}
+
+
+def test_a_killed_supervisor_leaves_a_held_arm_and_a_closed_episode(
+    virtual: VirtualRobot, bundle: Bundle, tmp_path: Path
+) -> None:
+    robot = ["--robot.virtual.attach", str(virtual.ready_file), "--robot.control.rate_hz", "100"]
+    calibration = ["--robot.follower.calibration", str(virtual.robot.follower.calibration)]
+    command = ["-m", "cadenza", "run", "--bundle", str(bundle.folder), "--out", str(tmp_path)]
+    child = subprocess.Popen([sys.executable, *command, *robot, *calibration], stdout=subprocess.DEVNULL)
+    part, whole = (tmp_path / "episodes" / f"episode-000000.mcap{end}" for end in (".part", ""))
+    assert eventually(lambda: part.exists() and part.stat().st_size > 200_000)
+    child.kill()
+    child.wait()
+    assert eventually(whole.exists)
+    assert check(whole) == []
+    assert read_episode(whole).termination is Termination.ERROR
+    assert eventually(lambda: not any(f"--namespace {child.pid}_" in line for line in command_lines()))
+    assert all(virtual.client.state()["torque"]["follower"])
+    sweep()
+    assert not list(Path("/dev/shm").glob(f"cadenza_{child.pid}_*"))
+
+
+def eventually(done: Callable[[], bool], seconds: float = 30.0) -> bool:
+    deadline = time.monotonic() + seconds
+    while not done() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return done()
+
+
+def command_lines() -> list[str]:
+    lines = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            lines.append(path.read_bytes().replace(b"\0", b" ").decode(errors="replace"))
+    return lines
 
 
 def test_the_command_runs_reports_and_exits(
