@@ -139,6 +139,15 @@ def test_resumed_training_ends_bit_equal(folder: Path, tmp_path: Path) -> None:
     assert losses[0] == losses[1]
 
 
+def test_the_spread_leaves_the_trunk_alone(folder: Path, tmp_path: Path) -> None:
+    """Its gradient through the trunk was a hundred times the cloning loss's: the policy learnt to ignore the cube."""
+    warmup = _warmup(folder, tmp_path)
+    _, spread = warmup._losses(warmup.data.windows(np.arange(8)))
+    spread.backward()
+    moved = {name for name, p in warmup.actor.named_parameters() if p.grad is not None and bool(p.grad.any())}
+    assert moved == {"log_std_head.weight", "log_std_head.bias"}
+
+
 def test_resuming_with_other_settings_is_refused(folder: Path, tmp_path: Path) -> None:
     _warmup(folder, tmp_path, steps=4).run(lambda _: None)
     with pytest.raises(MisfitError, match="other settings"):
