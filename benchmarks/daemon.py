@@ -1,6 +1,6 @@
 """What the daemon costs: time from its start to the first permitted motion, and the memory of its processes.
 
-    python -m benchmarks --only daemon
+python -m benchmarks --only daemon
 """
 
 from __future__ import annotations

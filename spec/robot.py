@@ -11,7 +11,16 @@ from pathlib import Path
 from typing import Annotated, Self
 
 import numpy as np
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    field_validator,
+    model_validator,
+)
 
 from spec.arrays import Float, frozen
 
@@ -149,6 +158,11 @@ class Control(Section):
     cpu: int | None = Field(default=None, ge=0)
     """Core the control process is pinned to; None picks the last one."""
     realtime: Realtime = Realtime.TRY
+
+    @field_validator("realtime", mode="before")
+    @classmethod
+    def _yaml_reads_off_as_false(cls, value: object) -> object:
+        return Realtime.OFF if value is False else value
 
     @property
     def period_ns(self) -> int:

@@ -6,6 +6,7 @@ import pytest
 import yaml
 
 from spec.errors import SpecError
+from spec.robot import Realtime
 from spec.robotfile import load_robot, robot_hash
 
 ROBOTS = Path(__file__).parents[2] / "robots"
@@ -31,6 +32,10 @@ def test_override_changes_one_field_only() -> None:
     assert changed.cameras["top"].fps == 60
     assert changed.cameras["front"] == plain.cameras["front"]
     assert robot_hash(plain) != robot_hash(changed)
+
+
+def test_off_means_off_though_yaml_reads_a_boolean() -> None:
+    assert load_robot(VIRTUAL, {"control.realtime": "off"}).control.realtime is Realtime.OFF
 
 
 @pytest.mark.parametrize(
