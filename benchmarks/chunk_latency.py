@@ -19,14 +19,14 @@ import torch
 from export.graphs import decoder_graph, encoder_graph
 from export.parity import Graphs
 from learning.actor import SequenceActor
-from learning.config import ActorConfig, Convolution
+from learning.config import ActorConfig, Convolution, Pooling
 from spec.manifest import ImageInput, StateFeature
 
 _JOINTS = ("shoulder_pan", "shoulder_lift", "elbow_flex", "wrist_flex", "wrist_roll", "gripper")
 
 DEMO = ActorConfig(
     joints=_JOINTS,
-    cameras={"top": ImageInput(height=96, width=96)},
+    cameras={"top": ImageInput(height=64, width=64)},
     obs_history_length=2,
     act_chunk_size=8,
     act_dim_model=128,
@@ -37,7 +37,12 @@ DEMO = ActorConfig(
     act_dropout=0.0,
     act_pre_norm=True,
     latent_dim=128,
-    cnn=tuple(Convolution(channels=channels, kernel=kernel) for channels, kernel in ((16, 5), (32, 3), (32, 3))),
+    pooling=Pooling.KEYPOINTS,
+    cnn=(
+        Convolution(channels=12, kernel=5),
+        Convolution(channels=24, kernel=3),
+        Convolution(channels=32, kernel=3, stride=1),
+    ),
 )
 """Sizes of the shipped actor."""
 
