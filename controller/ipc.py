@@ -5,7 +5,6 @@ Each run has a namespace of its own, so that runs beside one another, and tests,
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import os
 import shutil
@@ -53,6 +52,8 @@ def remove_namespace(namespace: str) -> None:
 
 class Node:
     """One process's place in a run's namespace; makes publishers and subscribers. Close it last.
+
+    Making one frees what killed processes of the run held, so that their successors find room.
 
     Args:
         namespace: from :func:`new_namespace`, the same for all processes of a run.
@@ -132,11 +133,6 @@ class Node:
     def _kept(self, port: _Port) -> _Port:
         self._ports.append(port)
         return port
-
-    def clean_up(self) -> None:
-        """Free what killed processes of this run held, so that their successors find room."""
-        with contextlib.suppress(_errors("NodeCleanupFailure")):
-            self._node.try_cleanup_dead_nodes()
 
     def close(self) -> None:
         """Give back every port, then the node."""

@@ -230,7 +230,6 @@ class Supervisor:
                 self._event(time.monotonic_ns(), "died", f"{process.name}: {_ending(process)}")
                 self._messages.append((process.name, {"kind": "died"}))
                 process.ready = None
-                self._node.clean_up()
             if process.may_restart():
                 process.restart()
                 self._event(time.monotonic_ns(), "restarted", process.name)

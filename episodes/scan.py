@@ -46,8 +46,11 @@ class Scan:
 
 
 def _contents(record: McapRecord) -> list[Content]:
-    records = breakup_chunk(record, validate_crc=True) if isinstance(record, Chunk) else [record]
-    return [item for item in records if isinstance(item, Content)]
+    if not isinstance(record, Chunk):
+        return [record] if isinstance(record, Content) else []
+    if record.uncompressed_crc == 0 and record.uncompressed_size:
+        raise ValueError("a chunk without a checksum")  # taken apart unchecked it could keep the reader busy for ever
+    return [item for item in breakup_chunk(record, validate_crc=True) if isinstance(item, Content)]
 
 
 def open_episode(path: Path) -> BinaryIO:

@@ -120,7 +120,6 @@ def test_killed_senders_are_succeeded(namespace: str) -> None:
             child.send_signal(signal.SIGKILL)
             child.communicate()
             assert [record.tick for record in ticks.drain()] == [10 * life + number for number in range(5)]
-            node.clean_up()
 
 
 def test_what_a_killed_run_left_is_swept_away() -> None:

@@ -24,8 +24,8 @@ def main() -> None:
     for number in range(100_000):
         record.tick, record.now_ns = number, time.monotonic_ns()
         writer.tick(record)
-        if number % 17 == 0:
-            writer.frame("top", jpeg, record.now_ns, number // 17)
+        if number % 5000 == 0:  # seldom: pictures fill chunks, which then go out by themselves
+            writer.frame("top", jpeg, record.now_ns, number // 5000)
         if number % 50 == 0:
             print(number, record.now_ns, flush=True)
         time.sleep(max(0.0, start + number / 500 - time.monotonic()))
