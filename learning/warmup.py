@@ -40,7 +40,7 @@ class WarmupSettings:
     """How to train."""
 
     steps: int = 3000
-    batch: int = 128
+    batch: int = 64
     learning_rate: float = 1e-3
     weight_decay: float = 1e-4
     clip: float = 1.0
