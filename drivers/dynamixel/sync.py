@@ -108,6 +108,8 @@ class SyncReader:
                 self.statistics.retries += attempt > 0
                 until = now + needed + self.patience_ns
                 spare = deadline_ns - until - needed - _SHORTEST_RETRY_NS
+                if spare < 0:  # no time to ask again: giving up early would gain nothing
+                    until = deadline_ns
                 until += max(0, min(spare // 2, _MORE_PATIENCE_NS - PATIENCE_NS))  # the other half for waking up
                 answers, corrupt = self._request(missing, fast, min(deadline_ns, until))
                 fault |= self._take(answers, into, fresh)
