@@ -95,10 +95,12 @@ def _phases(axes: Axes, phases_us: Mapping[str, Float], period_us: float) -> Non
     axes.barh(rows, p99, color=_HUES[0], alpha=0.3, label="p99")
     axes.barh(rows, p50, color=_HUES[0], label="median")
     for row, middle, high in zip(rows, p50, p99, strict=True):
-        axes.text(high + period_us * 0.01, row, f"{middle:,.0f} / {high:,.0f} µs", va="center", fontsize=8)
+        roomy = high < 0.75 * period_us
+        place, side = (high + 0.01 * period_us, "left") if roomy else (high - 0.01 * period_us, "right")
+        axes.text(place, row, f"{middle:,.0f} / {high:,.0f} µs", va="center", ha=side, fontsize=8)
     axes.axvline(period_us, color=_HUES[1], linewidth=1, label=f"period  {period_us:,.0f} µs")
     axes.set(yticks=rows, yticklabels=names, xlabel="time [µs]", xlim=(0, period_us * 1.05))
-    axes.legend(frameon=False, fontsize=8, loc="upper right", bbox_to_anchor=(0.94, 1.0))
+    axes.legend(frameon=False, fontsize=8, loc="lower right", bbox_to_anchor=(0.94, 0.0))
     axes.set_title("Where the time of a tick goes", loc="left")
     _clean(axes)
 
