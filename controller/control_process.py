@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 import time
+from dataclasses import asdict
 
 import numpy as np
 
@@ -100,6 +101,7 @@ def work(child: Child) -> None:
         skipped=loop.skipped,
         bus_errors=loop.bus_errors,
         refused_chunks=loop.state.refused_chunks,
+        bus=asdict(arm.statistics),
     )
     if ended is Termination.ERROR:
         raise CadenzaError("the control loop ended on an error; its log has the details")
