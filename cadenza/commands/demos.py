@@ -6,9 +6,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
 
-import tyro
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from cadenza.arguments import parse, split_robot_overrides
@@ -37,8 +35,8 @@ class Args:
     """How many there shall be in the folder."""
     seed: int = 0
     """Makes the series reproducible."""
-    cameras: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ("top",)
-    """Cameras to record; give the option once for each. Default: top."""
+    cameras: tuple[str, ...] = ("top",)
+    """Cameras to record."""
     noise: float = Settings().noise
     """Disturbance of what is executed, not of what is written down as the right action [rad]."""
 

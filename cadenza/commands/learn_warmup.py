@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated
 
 import torch
-import tyro
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from cadenza.arguments import parse
@@ -35,8 +33,8 @@ _CNN = (
 class ActorArgs:
     """Sizes of the actor; names as in learning.config. The defaults train in minutes on one core."""
 
-    cameras: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ("top",)
-    """Cameras the policy sees; give the option once for each."""
+    cameras: tuple[str, ...] = ("top",)
+    """Cameras the policy sees."""
     image: tuple[int, int] = (64, 64)
     """Height and width at which it sees them."""
     state: tuple[StateFeature, ...] = (StateFeature.POSITION,)
