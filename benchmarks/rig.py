@@ -79,9 +79,9 @@ class SinePolicy:
 
     def chunk(self) -> Chunk | None:
         now = self._clock.now_ns()
-        if now >= self._next_ns:
-            self._waiting.append((now + self._latency_ns, self._made(now)))
-            self._next_ns = now + STEP_NS
+        if now >= self._next_ns:  # observed at evenly spaced instants, as the inference process does
+            self._waiting.append((self._next_ns + self._latency_ns, self._made(self._next_ns)))
+            self._next_ns += STEP_NS
         if self._waiting and self._waiting[0][0] <= now:
             return self._waiting.pop(0)[1]
         return None

@@ -12,9 +12,10 @@ from typing import NamedTuple
 
 from controller import schedule as schedules
 from controller.authority import Authority, Bounds, Engagement, Facts, Fault, step
+from controller.curve import Motion
 from controller.envelope import Commanded, Envelope
 from controller.kinematics import Kinematics
-from controller.schedule import Motion, Refusal, Schedule
+from controller.schedule import Refusal, Schedule
 from drivers.arm import BusFault
 from episodes.records import Flag, Mode, Order
 from spec.arrays import Bool, Float

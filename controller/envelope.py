@@ -25,8 +25,8 @@ from typing import NamedTuple
 
 import ruckig
 
+from controller.curve import Motion
 from controller.kinematics import Kinematics
-from controller.schedule import Motion
 from spec.arrays import Float
 from spec.robot import Limits
 

@@ -10,7 +10,7 @@ come, one step before it is due (action 0 minus the change from action 0 to acti
 so every chunk, wherever it comes from, replays alike.
 
 Whenever the set of chunks in use changes (one arrives, one ends), the difference between the old and the new target
-is faded out over one policy step, position and velocity alike (:class:`Splice`). So the target is smooth at every
+is faded out over one policy step, position and velocity alike. So the target is smooth at every
 switch, and chunks that agree are followed exactly.
 """
 
@@ -23,6 +23,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from controller.curve import Cubic, Motion, curve_through
 from spec.arrays import Float
 from spec.chunk import Chunk
 from spec.robot import ChunkMode, Control
@@ -38,8 +39,6 @@ MAX_RAD = 1e4
 
 _FIRST, _OPEN_LOOP, _ENSEMBLE = ChunkMode.FIRST, ChunkMode.OPEN_LOOP, ChunkMode.ENSEMBLE
 """Looking a member up in its enum runs Python code; a tick does it once, when this module is loaded."""
-
-_POWERS = np.array([[1.0], [2.0], [3.0]])
 
 
 class Refusal(IntEnum):
@@ -58,15 +57,6 @@ class Refusal(IntEnum):
     """Its last action was due before it came."""
 
 
-class Motion(NamedTuple):
-    """Where the joints are and how fast they go, each of length joints."""
-
-    position: tuple[float, ...]
-    """[rad]"""
-    velocity: tuple[float, ...]
-    """[rad/s]"""
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class Track:
     """A chunk that was taken, with its curve worked out once."""
@@ -80,24 +70,17 @@ class Track:
     first: tuple[float, ...]
     """Its first action [rad]."""
     curve: Float
-    """Cubic coefficients c_i of each step, Σ c_i s^i with s in [0, 1], of position [rad] and after it velocity [rad/s];
-    one more row goes straight on after the end. Shape (chunk + 1, 4, 2 · joints)."""
+    """See :func:`controller.curve.curve_through`. Shape (chunk + 1, 4, joints)."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Mix:
-    """Tracks that are averaged, with what every tick needs of them.
-
-    It is plain numbers and few array calls: a tick comes out of a sleep with cold caches, where each different numpy
-    call costs ten times what it does in a loop.
-    """
+    """Tracks that are averaged, with what is needed of them at hand."""
 
     tracks: tuple[Track, ...]
     """Oldest first."""
-    parts: tuple[tuple[int, float, int, int, float], ...]
-    """Of each: instant of observation and step [ns], first row in ``curves``, the row beyond its end, its share."""
-    curves: Float
-    """The tracks' curves one after the other."""
+    parts: tuple[tuple[Float, int, int, int, float], ...]
+    """Of each: curve, its last row, instant of observation and step [ns], share."""
 
     @classmethod
     def of(cls, tracks: tuple[Track, ...], control: Control) -> Mix:
@@ -105,55 +88,43 @@ class Mix:
         decay, weights = math.exp(-control.ensemble_m), [1.0]
         for _ in tracks[1:]:
             weights.append(weights[-1] * decay)
-        total, row, parts = sum(weights), 0, []
-        for track, weight in zip(tracks, weights, strict=True):
-            parts.append((track.observed_ns, float(track.step_ns), row, len(track.curve) - 1, weight / total))
-            row += len(track.curve)
-        curves = tracks[0].curve if len(tracks) == 1 else np.concatenate([track.curve for track in tracks])
-        return cls(tracks, tuple(parts), curves)
+        total = sum(weights)
+        parts = [
+            (track.curve, len(track.curve) - 1, track.observed_ns, track.step_ns, weight / total)
+            for track, weight in zip(tracks, weights, strict=True)
+        ]
+        return cls(tracks, tuple(parts))
 
-    def at(self, now_ns: int) -> Motion:
-        """Weighted mean at an instant. Elementwise and in a fixed order, no BLAS: the same numbers on every machine."""
-        rows: list[int] = []
-        powers: list[float] = []
-        for observed_ns, step_ns, row, beyond, share in self.parts:
-            since = (now_ns - observed_ns) / step_ns
-            step = min(int(since), beyond)
-            s = min(since - step, 1.0)
-            rows.append(row + step)
-            powers += (share, share * s, share * s * s, share * s * s * s)
-        curves = self.curves.take(rows, axis=0)
-        terms = curves.reshape(len(powers), -1) * np.array(powers)[:, None]
-        both: list[float] = np.add.reduce(terms, axis=0).tolist()
-        joints = len(both) // 2
-        return Motion(tuple(both[:joints]), tuple(both[joints:]))
+    def cubic(self, now_ns: int) -> Cubic:
+        """Weighted mean from an instant until the first track goes on to its next action.
 
-
-class Splice(NamedTuple):
-    """What is left of a difference between two targets, fading: a cubic from (position, velocity) to rest at zero."""
-
-    since_ns: int
-    span_ns: int
-    position: tuple[float, ...]
-    """[rad]"""
-    velocity: tuple[float, ...]
-    """[rad/s]"""
-
-    def at(self, now_ns: int) -> Motion | None:
-        """Offset and its rate; None once it has gone."""
-        s = (now_ns - self.since_ns) / self.span_ns
-        if s >= 1.0:
-            return None
-        span = self.span_ns * 1e-9
-        rest = 1.0 - s
-        # Hermite basis functions of the starting value and slope, and their derivatives.
-        value, slope = rest * rest * (1.0 + 2.0 * s), s * rest * rest * span
-        value_rate, slope_rate = -6.0 * s * rest / span, rest * (1.0 - 3.0 * s)
-        pairs = tuple(zip(self.position, self.velocity, strict=True))
-        return Motion(
-            tuple([value * p + slope * v for p, v in pairs]),
-            tuple([value_rate * p + slope_rate * v for p, v in pairs]),
-        )
+        Elementwise and in a fixed order, no BLAS: the same numbers on every machine.
+        """
+        rows: list[Float] = []
+        place: list[float] = []
+        rate: list[float] = []
+        bend: list[float] = []
+        twist: list[float] = []
+        ends_ns = self.tracks[0].ends_ns
+        for curve, beyond, observed_ns, step_ns, share in self.parts:
+            since = now_ns - observed_ns
+            step = since // step_ns if since > 0 else 0
+            step = min(step, beyond)
+            since -= step * step_ns
+            if step < beyond and now_ns - since + step_ns < ends_ns:
+                ends_ns = now_ns - since + step_ns
+            t = (min(step_ns, since)) * 1e-9
+            rows.append(curve[step])
+            # What each of the track's four terms adds to each of the four terms about this instant (Taylor).
+            first = share * t
+            second = first * t
+            place += (share, first, second, second * t)
+            rate += (0.0, share, 2.0 * first, 3.0 * second)
+            bend += (0.0, 0.0, share, 3.0 * first)
+            twist += (0.0, 0.0, 0.0, share)
+        weights = np.array((place, rate, bend, twist))
+        terms = np.add.reduce(weights[:, :, None] * np.concatenate(rows), axis=1)
+        return Cubic(now_ns, ends_ns, tuple(map(tuple, terms.T.tolist())))
 
 
 class Schedule(NamedTuple):
@@ -165,7 +136,10 @@ class Schedule(NamedTuple):
     """Those the target was made of at the last tick."""
     turn_ends_ns: int = 0
     """Mode open_loop: until when the chunk in use keeps its turn."""
-    splice: Splice | None = None
+    splice: Cubic | None = None
+    """What is left of a difference between two targets, fading."""
+    piece: Cubic | None = None
+    """The target itself, mix and splice together, for as long as neither changes."""
     newest: int = -1
     """Sequence of the newest chunk ever taken; an older one never comes back."""
 
@@ -189,7 +163,8 @@ def refusal(chunk: Chunk, schedule: Schedule, joints: int, since_ns: int, now_ns
     targets = chunk.targets
     if targets.ndim != 2 or targets.shape[1] != joints or not 1 <= targets.shape[0] <= MAX_LENGTH or chunk.step_ns <= 0:
         return Refusal.SHAPE
-    if not float(np.abs(targets).max()) <= MAX_RAD:  # not (a <= b): true for NaN as well
+    low, high = np.minimum.reduce(targets, axis=None), np.maximum.reduce(targets, axis=None)
+    if not (low >= -MAX_RAD and high <= MAX_RAD):  # not (a <= b): true for NaN as well
         return Refusal.NONFINITE
     if chunk.observed_ns > now_ns + slack_ns:
         return Refusal.FUTURE
@@ -211,7 +186,7 @@ def taken(schedule: Schedule, chunk: Chunk, now_ns: int) -> Schedule:
         chunk.ends_ns,
         now_ns,
         tuple(chunk.targets[0].tolist()),
-        _curve(chunk.targets, chunk.step_ns * 1e-9),
+        curve_through(chunk.targets, chunk.step_ns * 1e-9),
     )
     alive = (*schedule.alive, track)[-MAX_ALIVE:]
     return schedule._replace(alive=alive, newest=chunk.sequence)
@@ -237,40 +212,42 @@ def target(schedule: Schedule, control: Control, now_ns: int, standing: Motion) 
     if not alive:
         return emptied(schedule), None
     chosen, turn_ends_ns = _chosen(schedule, alive, control, now_ns)
-    mix, splice = schedule.mix, schedule.splice
-    if mix is not None and _same(mix.tracks, chosen):
-        wish = _wish(mix, control, now_ns)
-    else:
-        before = standing if mix is None else _before(mix, splice, control, now_ns)
+    mix, splice, piece = schedule.mix, schedule.splice, schedule.piece
+    if mix is None or not _same(mix.tracks, chosen):
+        before = standing if mix is None else _before(mix, splice, piece, control, now_ns)
         mix = Mix.of(chosen, control)
         wish = _wish(mix, control, now_ns)
-        splice = Splice(now_ns, chosen[-1].step_ns, *_minus(before, wish))
-    offset = None if splice is None else splice.at(now_ns)
-    if offset is None:
-        splice = None
-    else:
-        wish = _plus(wish, offset)
+        splice = Cubic.fade(now_ns, chosen[-1].step_ns, _minus(before, wish.at(now_ns)))
+        piece = wish.plus(splice)
+    elif piece is None or not piece.covers(now_ns):
+        splice = splice if splice is not None and splice.covers(now_ns) else None
+        piece = _piece(mix, splice, control, now_ns)
     if control.mode is not _ENSEMBLE:  # only the one in use and the one that may follow matter from here on
         alive = (alive[-1],) if alive[-1] is chosen[0] else (chosen[0], alive[-1])
-    return Schedule(alive, mix, turn_ends_ns, splice, schedule.newest), wish
+    return Schedule(alive, mix, turn_ends_ns, splice, piece, schedule.newest), piece.at(now_ns)
 
 
 def _same(a: tuple[Track, ...], b: tuple[Track, ...]) -> bool:
     return a is b or (len(a) == len(b) and all(x is y for x, y in zip(a, b, strict=True)))
 
 
-def _wish(mix: Mix, control: Control, now_ns: int) -> Motion:
+def _wish(mix: Mix, control: Control, now_ns: int) -> Cubic:
     if control.mode is _FIRST:
-        first = mix.tracks[-1].first
-        return Motion(first, (0.0,) * len(first))
-    return mix.at(now_ns)
+        newest = mix.tracks[-1]
+        return Cubic(now_ns, newest.ends_ns, tuple([(angle, 0.0, 0.0, 0.0) for angle in newest.first]))
+    return mix.cubic(now_ns)
 
 
-def _before(mix: Mix, splice: Splice | None, control: Control, now_ns: int) -> Motion:
-    """What the chunks used until now would want at this instant."""
+def _piece(mix: Mix, splice: Cubic | None, control: Control, now_ns: int) -> Cubic:
     wish = _wish(mix, control, now_ns)
-    left = None if splice is None else splice.at(now_ns)
-    return wish if left is None else _plus(wish, left)
+    return wish if splice is None else wish.plus(splice)
+
+
+def _before(mix: Mix, splice: Cubic | None, piece: Cubic | None, control: Control, now_ns: int) -> Motion:
+    """What the chunks used until now would want at this instant."""
+    if piece is None or not piece.covers(now_ns):
+        piece = _piece(mix, splice if splice is not None and splice.covers(now_ns) else None, control, now_ns)
+    return piece.at(now_ns)
 
 
 def _chosen(
@@ -288,37 +265,6 @@ def _chosen(
     # n actions from the first that is still due: those that came too late do not count.
     reached = max(0, (now_ns - newest.observed_ns) // newest.step_ns)
     return (newest,), newest.observed_ns + (reached + control.open_loop_steps) * newest.step_ns
-
-
-def _curve(targets: Float, step_s: float) -> Float:
-    """The curve of :class:`Track` through all actions of a chunk; see the head of this module."""
-    length, joints = targets.shape
-    knots = np.empty((length + 1, joints))
-    knots[1:] = targets
-    knots[0] = targets[0] if length == 1 else 2.0 * targets[0] - targets[1]
-    rise = knots[1:] - knots[:-1]
-    slope = np.empty_like(knots)
-    slope[0], slope[-1] = rise[0], rise[-1]
-    before, after = rise[:-1], rise[1:]
-    # A slope within three times the smaller neighbour, and zero at a turning point, keeps the cubic monotone.
-    bound = np.where(before * after > 0.0, 3.0 * np.minimum(np.abs(before), np.abs(after)), 0.0)
-    slope[1:-1] = np.minimum(np.maximum(0.5 * (before + after), -bound), bound)
-    start, end = slope[:-1], slope[1:]
-    curve = np.zeros((length + 1, 4, 2 * joints))
-    position, velocity = curve[:, :, :joints], curve[:, :, joints:]
-    position[:, 0], position[:, 1] = knots, slope
-    position[:-1, 2] = 3.0 * rise - 2.0 * start - end
-    position[:-1, 3] = start + end - 2.0 * rise
-    velocity[:, :3] = position[:, 1:] * (_POWERS / step_s)
-    curve.setflags(write=False)
-    return curve
-
-
-def _plus(a: Motion, b: Motion) -> Motion:
-    return Motion(
-        tuple([x + y for x, y in zip(a.position, b.position, strict=True)]),
-        tuple([x + y for x, y in zip(a.velocity, b.velocity, strict=True)]),
-    )
 
 
 def _minus(a: Motion, b: Motion) -> Motion:

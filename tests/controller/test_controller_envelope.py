@@ -11,9 +11,9 @@ from controller_plant import MODEL, robot, sine
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from controller.curve import Motion
 from controller.envelope import FOLLOWED_RAD, GENTLE, Commanded, Envelope, Step
 from controller.kinematics import Kinematics
-from controller.schedule import Motion
 from spec.errors import MisfitError, SpecError
 from spec.robot import Limits
 

@@ -10,10 +10,10 @@ from controller_plant import STEP_NS, chunk, sine
 from hypothesis import given
 from hypothesis import strategies as st
 
+from controller.curve import Motion
 from controller.schedule import (
     MAX_ALIVE,
     MAX_LENGTH,
-    Motion,
     Refusal,
     Schedule,
     emptied,
@@ -68,7 +68,7 @@ def test_between_two_actions_the_target_never_leaves_their_span(actions: list[fl
     targets = frozen(np.array(actions)[:, None])
     schedule = taken(Schedule(), Chunk(0, 0, STEP_NS, targets), 0)
     schedule = target(schedule, _control(ChunkMode.LATEST), 0, Motion((actions[0],), (0.0,)))[0]
-    schedule = schedule._replace(splice=None)
+    schedule = schedule._replace(splice=None, piece=None)
     now = STEP_NS + late % ((len(actions) - 1) * STEP_NS)
     _, motion = target(schedule, _control(ChunkMode.LATEST), now, Motion((0.0,), (0.0,)))
     assert motion is not None
@@ -103,7 +103,9 @@ def test_the_target_is_smooth_at_every_switch(mode: ChunkMode, seed: int, latenc
         assert motion is not None
         if before.using and schedule.using != before.using:  # a switch: the old chunks, asked alone, want the same
             alone = before._replace(alive=tuple(t for t in before.alive if t.sequence in before.using))
-            after_mix = before.mix.at(now) if before.mix is not None and mode is not ChunkMode.FIRST else None
+            after_mix = (
+                before.mix.cubic(now).at(now) if before.mix is not None and mode is not ChunkMode.FIRST else None
+            )
             if after_mix is None or not alone.alive:
                 continue
             left = None if before.splice is None else before.splice.at(now)
