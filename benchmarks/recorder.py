@@ -16,8 +16,8 @@ import cv2
 import numpy as np
 
 from benchmarks.rig import virtual_robot
-from controller.ipc import Node, new_namespace, remove_namespace
-from controller.topics import TICKS, frames_topic, topics
+from controller.wiring.ipc import Node, new_namespace, remove_namespace
+from controller.wiring.topics import TICKS, frames_topic, topics
 from episodes.reader import read_episode
 from episodes.records import FrameHeader, TickRecord
 from episodes.recovery import recover_folder
@@ -51,7 +51,7 @@ class _Source:
         description.write_text(robot.model_dump_json(), encoding="utf-8")
         command = ["--robot", str(description), "--namespace", self._namespace, "--parent", str(os.getpid())]
         self.recorder = subprocess.Popen(
-            [sys.executable, "-m", "controller.recorder_process", *command],
+            [sys.executable, "-m", "controller.workers.recorder_process", *command],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
         )

@@ -10,8 +10,8 @@ from typing import Protocol
 import numpy as np
 
 from controller.decide import Decide
-from controller.history import History, Seen
 from controller.lockstep import Lockstep
+from controller.workers.history import History, Seen
 from drivers.virtual.env import VirtualKochEnv
 from episodes.records import Flag, Mode, Order
 from episodes.windows import RESTING
@@ -24,7 +24,7 @@ from spec.robot import Robot
 
 
 class Pilot(Protocol):
-    """A policy in two halves, as in a bundle: see :class:`controller.policy.Policy`."""
+    """A policy in two halves, as in a bundle: see :class:`controller.workers.policy.Policy`."""
 
     def encode(self, state: Float32, images: Mapping[str, Bytes]) -> Float32: ...
 

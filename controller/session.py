@@ -14,8 +14,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from controller.process import FIRST_BACKOFF_S
 from controller.supervisor import Supervisor
+from controller.wiring.process import FIRST_BACKOFF_S
 from episodes.outcome import Outcome, Termination
 from episodes.records import Mode, Order
 

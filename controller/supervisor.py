@@ -15,10 +15,10 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, Self
 
-from controller.ipc import Node, new_namespace, remove_namespace, sweep
-from controller.process import Process
-from controller.topics import EVENTS, ORDERS, topics
 from controller.watch import Watch
+from controller.wiring.ipc import Node, new_namespace, remove_namespace, sweep
+from controller.wiring.process import Process
+from controller.wiring.topics import EVENTS, ORDERS, topics
 from episodes.records import Order, OrderRecord
 from episodes.recovery import Recovered, recover_folder
 from episodes.schema.cadenza_pb2 import Event
@@ -188,11 +188,11 @@ class Supervisor:
 
     def _start(self) -> None:
         bundle = ("--bundle", str(self.bundle.folder.resolve()))
-        self._add(CONTROL, "controller.control_process")
-        self._add(RECORDER, "controller.recorder_process", *bundle)
-        self._add(INFERENCE, "controller.inference_process", *bundle)
+        self._add(CONTROL, "controller.workers.control_process")
+        self._add(RECORDER, "controller.workers.recorder_process", *bundle)
+        self._add(INFERENCE, "controller.workers.inference_process", *bundle)
         for name in self.robot.cameras:
-            self._add(f"camera {name}", "controller.camera_process", "--camera", name)
+            self._add(f"camera {name}", "controller.workers.camera_process", "--camera", name)
         for process in self.processes.values():
             process.start()
         self._await_ready()

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from controller.ipc import Node
-from controller.topics import CHUNKS, EVENTS, TICKS
+from controller.wiring.ipc import Node
+from controller.wiring.topics import CHUNKS, EVENTS, TICKS
 from episodes.layout import records_of
 from episodes.records import ChunkRecord, Flag, Mode, TickRecord
 from episodes.schema.cadenza_pb2 import Event

@@ -17,11 +17,11 @@ import pytest
 from tiny_bundle import write_tiny_bundle
 
 from cadenza.cli import main
-from controller.ipc import sweep
-from controller.policy import Policy
-from controller.process import Process
 from controller.session import EpisodeResult, Judge, Session
 from controller.supervisor import CONTROL, INFERENCE, RECORDER, Supervisor
+from controller.wiring.ipc import sweep
+from controller.wiring.process import Process
+from controller.workers.policy import Policy
 from drivers.virtual import VirtualRobot
 from drivers.virtual.servos.shaft import MOUNTING
 from episodes.check import check

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from tiny_bundle import write_tiny_bundle
 
-from controller.inference import Inference, Refusal
-from controller.policy import Policy
+from controller.workers.inference import Inference, Refusal
+from controller.workers.policy import Policy
 from episodes.outcome import Outcome, Termination
 from episodes.reader import read_episode
 from episodes.records import ChunkRecord, FrameHeader, Mode, TickRecord

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from controller.ipc import Node, new_namespace, remove_namespace, sweep
-from controller.topics import CHUNKS, EVENTS, ORDERS, TICKS, Topic, frames_topic, topics
+from controller.wiring.ipc import Node, new_namespace, remove_namespace, sweep
+from controller.wiring.topics import CHUNKS, EVENTS, ORDERS, TICKS, Topic, frames_topic, topics
 from episodes.records import ChunkRecord, FrameHeader, Order, OrderRecord, TickRecord
 from spec.robotfile import load_robot
 
@@ -22,8 +22,8 @@ TABLE = topics(load_robot(ROOT / "robots" / "virtual.yaml"))
 VICTIM = """
 import sys
 from pathlib import Path
-from controller.ipc import Node
-from controller.topics import TICKS, topics
+from controller.wiring.ipc import Node
+from controller.wiring.topics import TICKS, topics
 from episodes.records import TickRecord
 from spec.robotfile import load_robot
 node = Node(sys.argv[1], topics(load_robot(Path("robots/virtual.yaml"))), "victim")
@@ -123,11 +123,9 @@ def test_killed_senders_are_succeeded(namespace: str) -> None:
 
 
 def test_what_a_killed_run_left_is_swept_away() -> None:
-    child = subprocess.Popen(
-        [sys.executable, "-c", "from controller.ipc import *; n = new_namespace(); print(n, flush=True); " + VICTIM
-         .replace("sys.argv[1]", "n").replace("int(sys.argv[2])", "0")],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT,
-    )  # fmt: skip
+    script = "from controller.wiring.ipc import new_namespace\nname = new_namespace()\nprint(name, flush=True)\n"
+    script += VICTIM.replace("sys.argv[1]", "name").replace("int(sys.argv[2])", "0")
+    child = subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT)
     assert child.stdout is not None
     name = child.stdout.readline().decode().strip()
     child.stdout.readline()

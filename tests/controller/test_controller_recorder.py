@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controller.ipc import Node, new_namespace, remove_namespace
-from controller.recorder import Gaps, Recorder, is_full
-from controller.topics import CHUNKS, EVENTS, TICKS, frames_topic, topics
+from controller.wiring.ipc import Node, new_namespace, remove_namespace
+from controller.wiring.topics import CHUNKS, EVENTS, TICKS, frames_topic, topics
+from controller.workers.recorder import Gaps, Recorder, is_full
 from episodes.outcome import Outcome, Termination
 from episodes.reader import read_episode
 from episodes.records import ChunkRecord, Flag, FrameHeader, TickRecord

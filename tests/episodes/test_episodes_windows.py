@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controller.history import History, Seen
+from controller.workers.history import History, Seen
 from episodes.records import Mode
 from episodes.windows import MISSING, action_targets, history, newest_at, policy_grid, sample, segments
 

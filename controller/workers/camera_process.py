@@ -1,4 +1,4 @@
-"""``python -m controller.camera_process``: one camera; encodes each picture once and publishes the bytes.
+"""``python -m controller.workers.camera_process``: one camera; encodes each picture once and publishes the bytes.
 
 The recorder logs exactly these bytes and the inference process decodes exactly these bytes, so what the policy saw is
 what is on record.
@@ -13,9 +13,9 @@ import time
 
 import cv2
 
-from controller.child import Child, run_child
-from controller.placement import stay_off_control_core
-from controller.topics import frames_topic
+from controller.wiring.child import Child, run_child
+from controller.wiring.placement import stay_off_control_core
+from controller.wiring.topics import frames_topic
 from drivers.cameras.opencv import OpenCVCamera, identity_warning
 from episodes.records import FrameHeader
 from spec.errors import SpecError

@@ -1,4 +1,4 @@
-"""``python -m controller.control_process``: the process that owns the arm and ticks.
+"""``python -m controller.workers.control_process``: the process that owns the arm and ticks.
 
 It hears orders and chunks over shared memory only; nothing it does in a tick can wait for another process.
 """
@@ -14,13 +14,13 @@ from dataclasses import asdict
 
 import numpy as np
 
-from controller.child import Child, run_child
 from controller.clock import MonotonicClock
 from controller.decide import Decide
-from controller.ipc import Subscriber
 from controller.loop import ControlLoop, Termination
 from controller.realtime import enter_realtime
-from controller.topics import CHUNKS, ORDERS, TICKS
+from controller.wiring.child import Child, run_child
+from controller.wiring.ipc import Subscriber
+from controller.wiring.topics import CHUNKS, ORDERS, TICKS
 from drivers.dynamixel.arm import DynamixelArm
 from episodes.records import ChunkRecord, Order, OrderRecord, TickRecord
 from spec.chunk import Chunk

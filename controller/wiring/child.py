@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from controller.ipc import Node
-from controller.topics import EVENTS, topics
+from controller.wiring.ipc import Node
+from controller.wiring.topics import EVENTS, topics
 from episodes.schema.cadenza_pb2 import Event
 from spec.errors import CadenzaError, SpecError
 from spec.robot import Robot

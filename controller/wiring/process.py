@@ -19,7 +19,7 @@ _TAIL_BYTES = 4096
 
 @dataclass(slots=True)
 class Process:
-    """A ``python -m MODULE`` that speaks the language of :mod:`controller.child`.
+    """A ``python -m MODULE`` that speaks the language of :mod:`controller.wiring.child`.
 
     Args:
         name: unique within the run.

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from controller.history import History, Seen
-from controller.policy import Policy
+from controller.workers.history import History, Seen
+from controller.workers.policy import Policy
 from episodes.records import MAX_CAMERAS, MAX_CHUNK, ChunkRecord, FrameHeader, Mode, TickRecord
 from episodes.windows import RESTING
 from spec.action import decode

@@ -6,8 +6,8 @@ import errno
 from pathlib import Path
 from typing import Any
 
-from controller.ipc import Node
-from controller.topics import CHUNKS, EVENTS, FRAME_BYTES, TICKS, frames_topic
+from controller.wiring.ipc import Node
+from controller.wiring.topics import CHUNKS, EVENTS, FRAME_BYTES, TICKS, frames_topic
 from episodes.outcome import Outcome, Termination
 from episodes.records import ChunkRecord, Flag, FrameHeader, TickRecord
 from episodes.schema.cadenza_pb2 import Event

@@ -1,4 +1,4 @@
-"""``python -m controller.inference_process``: asks the policy at every policy step and publishes its chunks.
+"""``python -m controller.workers.inference_process``: asks the policy at every policy step and publishes its chunks.
 
 Commands: ``{"do": "pause"}`` and ``{"do": "resume", "sequence": first chunk number}``. It starts paused: nobody pays
 for chunks that nobody follows.
@@ -12,11 +12,11 @@ import sys
 import time
 from collections import Counter
 
-from controller.child import Child, run_child
-from controller.inference import Inference, Refusal
-from controller.placement import stay_off_control_core
-from controller.policy import Policy
-from controller.topics import CHUNKS, FRAME_BYTES, TICKS, frames_topic
+from controller.wiring.child import Child, run_child
+from controller.wiring.placement import stay_off_control_core
+from controller.wiring.topics import CHUNKS, FRAME_BYTES, TICKS, frames_topic
+from controller.workers.inference import Inference, Refusal
+from controller.workers.policy import Policy
 from episodes.records import FrameHeader, TickRecord
 from export.bundle import read_bundle
 from spec.errors import SpecError

@@ -1,4 +1,4 @@
-"""``python -m controller.recorder_process``: writes episodes.
+"""``python -m controller.workers.recorder_process``: writes episodes.
 
 Commands: ``{"do": "open", "path": ..., "labels": {...}}``, ``{"do": "close", "outcome": ..., "termination": ...,
 "facts": {...}}``. Each is answered: ``opened``, ``closed``, or ``failed`` with the reason.
@@ -13,9 +13,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from controller.child import Child, run_child
-from controller.placement import stay_off_control_core
-from controller.recorder import Recorder, is_full
+from controller.wiring.child import Child, run_child
+from controller.wiring.placement import stay_off_control_core
+from controller.workers.recorder import Recorder, is_full
 from episodes.outcome import Outcome, Termination
 from episodes.writer import Header
 from export.bundle import read_bundle

@@ -14,7 +14,7 @@ from typing import Any, Generic, Self, TypeVar
 
 import iceoryx2 as iox2
 
-from controller.topics import Topic
+from controller.wiring.topics import Topic
 from spec.errors import DeviceError
 
 _Record = TypeVar("_Record", bound=ctypes.Structure)

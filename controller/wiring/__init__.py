@@ -1,0 +1,1 @@
+"""How the processes of a run are joined: shared memory, orders by pipe, placement on cores."""

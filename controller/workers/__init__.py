@@ -1,0 +1,1 @@
+"""The processes a supervisor starts: control, inference, cameras, recorder."""
