@@ -23,7 +23,7 @@ from drivers.dynamixel.safety import (
     programming,
     watchdog_units,
 )
-from drivers.dynamixel.sync import PATIENCE_NS, BusStatistics, SyncReader, SyncWriter
+from drivers.dynamixel.sync import BusStatistics, SyncReader, SyncWriter
 from drivers.dynamixel.tables import Model, model
 from drivers.dynamixel.units import Units
 from spec.arrays import Float, Int
@@ -37,9 +37,8 @@ _FIRST_READ_NS = 50_000_000
 _FIRED = 0xFF  # Bus Watchdog(98) of -1
 _REBOOT_S = 5.0
 _REBOOT_POLL_S = 0.05
-_NOTHING_SENT = BusFault.SKIPPED | BusFault.DISCONNECTED
 _SUSPICIOUS = 0.75
-"""Share of the watchdog time after which a silence of ours may have set it off; the servo counts in 20 ms steps."""
+"""Share of the watchdog time after which a silence may have set it off; the servo counts in 20 ms steps."""
 
 
 class DynamixelArm:
@@ -50,7 +49,8 @@ class DynamixelArm:
     Bus Watchdog: armed by :meth:`hold`, so from then on the bus must never be silent longer than
     ``bus_watchdog_ms``. A servo whose watchdog fires stops where it is, keeps its torque and refuses new goals (its
     register 98 reads -1) until :meth:`hold` is called again. Because a sync write has no answer, the arm itself watches
-    for such a silence, asks the servos once it is over, and reports ``BusFault.SERVO`` from then on.
+    for such a silence, ours or that of a servo which perhaps hears nothing either, asks the servos once it is over, and
+    reports ``BusFault.SERVO`` from then on.
 
     Args:
         spec: the arm's section of the robot file.
@@ -58,7 +58,6 @@ class DynamixelArm:
         calibration: None reads the file the robot file names.
         may_relax: a servo that holds torque and needs other EEPROM settings is let go for a moment. Off, that is
             refused.
-        patience_ns: see :class:`drivers.dynamixel.sync.SyncReader`.
     """
 
     def __init__(
@@ -68,10 +67,8 @@ class DynamixelArm:
         rate_hz: float | None = None,
         calibration: Calibration | None = None,
         may_relax: bool = False,
-        patience_ns: int = PATIENCE_NS,
     ) -> None:
         self.spec = spec
-        self._patience_ns = patience_ns
         self.statistics = BusStatistics()
         self._rate_hz, self._may_relax = rate_hz, may_relax
         self._calibration = calibration
@@ -91,7 +88,7 @@ class DynamixelArm:
         self._registers = np.frombuffer(self._buffer, dtype=_READ)
         self._fresh = [False] * count
         self._last_ticks: Int = np.zeros(count, dtype=np.int64)
-        self._quiet_since_ns = time.monotonic_ns()
+        self._all_heard_ns = time.monotonic_ns()
 
     @property
     def joints(self) -> tuple[str, ...]:
@@ -145,7 +142,7 @@ class DynamixelArm:
         """
         self._last_ticks = torque.hold(self._bus, self._ids, self._models[0], self.units, self._watchdog)
         self._armed, self._suspect, self._tripped = self._watchdog > 0, False, False
-        self._quiet_since_ns = time.monotonic_ns()
+        self._all_heard_ns = time.monotonic_ns()
 
     def relax(self) -> None:
         """Torque off, watchdog off. Only on the operator's word: an arm in the air falls."""
@@ -156,7 +153,7 @@ class DynamixelArm:
         started = time.monotonic_ns()
         fault = self._reader.read(self._buffer, self._fresh, deadline_ns)
         if self._armed:
-            fault |= self._watch(started, deadline_ns, sent=not fault & _NOTHING_SENT)
+            fault |= self._watch(started, deadline_ns)
         finished = time.monotonic_ns()
         raw = np.empty((len(self._ids), 3), dtype=np.int64)
         raw[:, 0], raw[:, 1] = self._registers["position"], self._registers["velocity"]
@@ -183,7 +180,7 @@ class DynamixelArm:
         if fault:
             ticks = self._last_ticks
         else:
-            self._last_ticks, self._quiet_since_ns = ticks, started
+            self._last_ticks = ticks
         return Applied(
             position=self.units.position(ticks),
             ticks=ticks,
@@ -194,10 +191,7 @@ class DynamixelArm:
 
     def where(self) -> dict[str, float]:
         """Joint angles [rad] at this moment, by name; DeviceError where a servo is silent. Not for the tick."""
-        register = self._models[0]["present_position"]
-        found = self._bus.read_all(self._ids, register.address, register.size)
-        ticks = np.array([register.decode(found[servo]) for servo in self._ids], dtype=np.int64)
-        return dict(zip(self.joints, self.units.position(ticks).tolist(), strict=True))
+        return dict(zip(self.joints, self.units.position(self._present()).tolist(), strict=True))
 
     def health(self) -> tuple[ServoHealth, ...]:
         return tuple(
@@ -214,7 +208,8 @@ class DynamixelArm:
         )
 
     def reboot(self, joint: str) -> None:
-        """Restart the servo of ``joint`` and program it anew: the only way out of an overload. Its torque is off then.
+        """Restart the servo of ``joint`` and program it anew: the only way out of an overload. Its torque is off then,
+        and its watchdog until :meth:`hold`.
 
         Raises:
             DeviceError: it does not come back.
@@ -228,6 +223,7 @@ class DynamixelArm:
                 raise DeviceError(f"{self.spec.port}: {self._bus.name(servo)}: does not come back from a reboot")
             time.sleep(_REBOOT_POLL_S)
         program(self._bus, servo, m, self._programming(k), may_relax=False)
+        self.units.settle(self._present())  # it has forgotten whole turns
 
     def reconnect(self) -> None:
         """Open the port again after it was gone, and check everything as :meth:`open` does: power may have gone too."""
@@ -259,6 +255,12 @@ class DynamixelArm:
     ) -> None:
         self.close()
 
+    def _present(self) -> Int:
+        """Present Position(132) of every joint [ticks], shape (joints,)."""
+        register = self._models[0]["present_position"]
+        found = self._bus.read_all(self._ids, register.address, register.size)
+        return np.array([register.decode(found[servo]) for servo in self._ids], dtype=np.int64)
+
     def _programming(self, k: int) -> Programming:
         units = self.units
         return programming(
@@ -284,7 +286,6 @@ class DynamixelArm:
             READ_LENGTH,
             self.statistics,
             return_delay_ns=self.spec.return_delay_us * 1000,
-            patience_ns=self._patience_ns,
         )
         self._writer = SyncWriter(self._port, self._ids, m["goal_position"].address, WRITE_LENGTH, self.statistics)
         self._guard = SyncReader(self._port, self._ids, m["bus_watchdog"].address, 1, self.statistics)
@@ -312,12 +313,12 @@ class DynamixelArm:
         )
         check_rate(budget, rate_hz)
 
-    def _watch(self, started_ns: int, deadline_ns: int, *, sent: bool) -> BusFault:
-        """Notice a fired Bus Watchdog: after a silence of ours, ask for register 98 as soon as there is time for it."""
+    def _watch(self, started_ns: int, deadline_ns: int) -> BusFault:
+        """Notice a fired Bus Watchdog: after a silence, ask for register 98 as soon as there is time for it."""
         watchdog_ns = self._watchdog * WATCHDOG_UNIT_MS * 1_000_000
-        self._suspect |= started_ns - self._quiet_since_ns > _SUSPICIOUS * watchdog_ns
-        if sent:
-            self._quiet_since_ns = started_ns
+        self._suspect |= started_ns - self._all_heard_ns > _SUSPICIOUS * watchdog_ns
+        if all(self._fresh):
+            self._all_heard_ns = started_ns
         if self._suspect:
             answers, fresh = bytearray(len(self._ids)), [False]
             self._guard.read(answers, fresh, deadline_ns)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from drivers.dynamixel.protocol import fast_status_size, status_size
+from drivers.dynamixel.protocol import fast_status_size, request_size, status_size
 from drivers.dynamixel.tables import models
 from spec.errors import SpecError
 
@@ -13,7 +13,6 @@ READ_LENGTH = 10
 WRITE_LENGTH = 4
 """Bytes written to each servo a tick: goal position (116, 4)."""
 _BITS_PER_BYTE = 10
-_INSTRUCTION_OVERHEAD = 14  # header 4, id, length 2, instruction, address 2, length 2, checksum 2
 _USABLE = 0.9
 """Share of the period the bus may fill; the rest is for waking up, deciding and one late byte."""
 
@@ -60,14 +59,13 @@ def predict(
         latency_timer_ms: of the USB adapter [ms].
         fast: one joint answer (fast sync read) rather than one packet a servo.
     """
-    request = _INSTRUCTION_OVERHEAD + servos
     answer = fast_status_size(READ_LENGTH, servos) if fast else servos * status_size(READ_LENGTH)
-    write = _INSTRUCTION_OVERHEAD + servos * (1 + WRITE_LENGTH)
+    write = request_size(servos) + servos * WRITE_LENGTH  # each id is followed by its value
     byte = _BITS_PER_BYTE / baud
     return BusBudget(
         baud=baud,
         servos=servos,
-        read=(request + answer) * byte,
+        read=(request_size(servos) + answer) * byte,
         write=write * byte,
         return_delay=return_delay_us * 1e-6 * (1 if fast else servos),
         latency=latency_timer_ms * 1e-3,

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dynamixel_sdk import COMM_SUCCESS, Protocol2PacketHandler
 
 from drivers.arm import BusFault
-from drivers.dynamixel.port import Port, PortGoneError
+from drivers.dynamixel.port import PATIENCE_NS, Port, PortGoneError
 from drivers.dynamixel.protocol import ALERT, sync_write
 from drivers.dynamixel.sync import BusStatistics, SyncReader
 from drivers.dynamixel.tables import Register, models
@@ -29,8 +29,8 @@ _ERRORS = {
 }
 _CRC_ERROR = 3
 _FACTORY_DELAY_NS = 500_000  # Return Delay Time as delivered; what a servo has before it is programmed
-_PATIENCE_NS = 40_000_000
-_READ_ALL_NS = 200_000_000
+_READ_ALL_NS = 5_000_000_000
+"""Longest a sync read may take with its retries, at 9600 baud; whoever is silent costs the patience only."""
 
 
 class ServoError(DeviceError):
@@ -54,10 +54,11 @@ class Bus:
 
     def ping(self, servo: int, attempts: int = ATTEMPTS) -> int | None:
         """Model number, or None where nobody answers."""
-        for _ in range(attempts):
+        for attempt in range(attempts):
             self.port.is_using = False
             number, result, _error = self._packets.ping(self.port, servo)
             if result == COMM_SUCCESS:
+                self._forget_late_answers(attempt)
                 return int(number)
         return None
 
@@ -88,11 +89,12 @@ class Bus:
     def read_bytes(self, servo: int, address: int, size: int) -> bytes:
         """``size`` bytes of the control table at ``address``."""
         refusal = 0
-        for _ in range(ATTEMPTS):
+        for attempt in range(ATTEMPTS):
             self.port.is_using = False
             data, result, error = self._packets.readTxRx(self.port, servo, address, size)
             refusal = error & ~ALERT
             if result == COMM_SUCCESS and not refusal and len(data) == size:
+                self._forget_late_answers(attempt)
                 return bytes(data)
             if result == COMM_SUCCESS and refusal not in {0, _CRC_ERROR}:
                 break
@@ -101,12 +103,13 @@ class Bus:
     def write(self, servo: int, register: Register, value: int) -> None:
         """Write one register and have the write acknowledged (status return level 2)."""
         refusal = 0
-        for _ in range(ATTEMPTS):
+        for attempt in range(ATTEMPTS):
             self.port.is_using = False
             data = list(register.encode(value))
             result, error = self._packets.writeTxRx(self.port, servo, register.address, register.size, data)
             refusal = error & ~ALERT
             if result == COMM_SUCCESS and not refusal:
+                self._forget_late_answers(attempt)
                 return
             if result == COMM_SUCCESS and refusal != _CRC_ERROR:
                 break
@@ -121,16 +124,17 @@ class Bus:
             size,
             self.statistics,
             return_delay_ns=_FACTORY_DELAY_NS,
-            patience_ns=_PATIENCE_NS,
         )
         data, fresh = bytearray(size * len(servos)), [False]
         got: dict[int, bytes] = {}
-        for _ in range(ATTEMPTS):
+        retries = self.statistics.retries
+        for attempt in range(ATTEMPTS):
             fault = reader.read(data, fresh, time.monotonic_ns() + _READ_ALL_NS)
             if fault & BusFault.DISCONNECTED:
                 raise PortGoneError(f"{self.port.device}: the port is gone; check the cable and reconnect")
             got |= {servo: bytes(data[k * size : (k + 1) * size]) for k, servo in enumerate(servos) if fresh[k]}
             if len(got) == len(servos):
+                self._forget_late_answers(attempt + self.statistics.retries - retries)
                 return got
         silent = next(servo for servo in servos if servo not in got)
         raise self._error(silent, f"sync read of {size} bytes at address {address}", 0)
@@ -152,12 +156,20 @@ class Bus:
 
     def reboot(self, servo: int) -> None:
         """Restart one servo; it answers again about half a second later, torque off."""
-        for _ in range(ATTEMPTS):
+        for attempt in range(ATTEMPTS):
             self.port.is_using = False
             result, error = self._packets.reboot(self.port, servo)
             if result == COMM_SUCCESS and not error & ~ALERT:
+                self._forget_late_answers(attempt)
                 return
         raise self._error(servo, "reboot", 0)
+
+    def _forget_late_answers(self, retries: int) -> None:
+        """After a retry: what answered may be the late answer to an earlier try, and that to the retry still be under
+        way. Answers do not say what they answer: it would pass for the next one's, a goal for a position."""
+        until = time.monotonic_ns() + PATIENCE_NS
+        while retries and self.port.receive(until):
+            pass
 
     def name(self, servo: int) -> str:
         return self._names.get(servo, f"servo id {servo}")

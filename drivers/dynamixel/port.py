@@ -22,8 +22,8 @@ from spec.errors import DeviceError
 
 _PTY_MAJORS = range(136, 144)  # Unix98 pseudo-terminal slaves, Linux Documentation/admin-guide/devices.txt
 _BITS_PER_BYTE = 10  # start, 8 data, stop
-_ANSWER_MARGIN_NS = 40_000_000
-"""Wait for the answer to a one-off transaction beyond its wire time: USB, a busy machine, a servo writing EEPROM."""
+PATIENCE_NS = 40_000_000
+"""An answer later than its wire time by this is lost: USB, a busy machine, a servo writing EEPROM take no longer."""
 _MAX_SELECT_FD = 1024
 
 
@@ -181,7 +181,7 @@ class Port:
     def setPacketTimeout(self, packet_length: int) -> None:  # noqa: N802
         """Deadline of an answer of ``packet_length`` bytes from now."""
         latency_ns = (self.latency_timer_ms or 1) * 1_000_000
-        self._deadline_ns = time.monotonic_ns() + self.wire_ns(packet_length) + latency_ns + _ANSWER_MARGIN_NS
+        self._deadline_ns = time.monotonic_ns() + self.wire_ns(packet_length) + latency_ns + PATIENCE_NS
 
     def setPacketTimeoutMillis(self, msec: float) -> None:  # noqa: N802
         self._deadline_ns = time.monotonic_ns() + round(msec * 1e6)

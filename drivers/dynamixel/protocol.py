@@ -68,6 +68,11 @@ def sync_write(address: int, length: int, values: Mapping[int, bytes]) -> bytes:
     return packet(BROADCAST, SYNC_WRITE, parameters + b"".join(bytes((s,)) + data for s, data in values.items()))
 
 
+def request_size(servos: int) -> int:
+    """Bytes of a sync read of any kind that asks so many servos."""
+    return _LENGTH_END + 1 + 4 + servos + 2
+
+
 def status_size(length: int) -> int:
     """Bytes of one status packet with ``length`` data bytes, without stuffing."""
     return _LENGTH_END + 2 + length + 2
@@ -76,6 +81,13 @@ def status_size(length: int) -> int:
 def fast_status_size(length: int, servos: int) -> int:
     """Bytes of the joint answer to a fast sync read; it is never stuffed."""
     return _LENGTH_END + 1 + servos * (length + _FAST_OVERHEAD)
+
+
+def fast_status_head(length: int, servos: int) -> bytes:
+    """How the joint answer begins; no other packet does, our own request echoed by the adapter included."""
+    return (
+        HEADER + bytes((BROADCAST,)) + (1 + servos * (length + _FAST_OVERHEAD)).to_bytes(2, "little") + bytes((STATUS,))
+    )
 
 
 class Status(NamedTuple):
@@ -169,7 +181,7 @@ def parse_fast(buffer: bytes | bytearray, servos: Sequence[int], length: int) ->
     Returns:
         The intact parts, and whether anything complete was broken.
     """
-    start = buffer.find(HEADER + bytes((BROADCAST,)))
+    start = buffer.rfind(fast_status_head(length, len(servos)))  # the newest: one before it answers an earlier request
     if start < 0:
         return [], len(buffer) > 0
     found: list[Status] = []

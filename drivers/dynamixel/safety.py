@@ -93,7 +93,8 @@ def program(bus: Bus, servo: int, model: Model, wanted: Programming, *, may_rela
     Raises:
         DeviceError: torque in the way, or a register that did not take its value.
     """
-    differing = {name: value for name, value in wanted.eeprom.items() if value != _eeprom(bus, servo, model)[name]}
+    present = _eeprom(bus, servo, model)
+    differing = {name: value for name, value in wanted.eeprom.items() if value != present[name]}
     if differing:
         holding = bus.read(servo, model["torque_enable"])
         if holding:

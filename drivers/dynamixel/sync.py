@@ -9,23 +9,25 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from drivers.arm import BusFault
-from drivers.dynamixel.port import Port, PortGoneError
+from drivers.dynamixel.port import PATIENCE_NS, Port, PortGoneError
 from drivers.dynamixel.protocol import (
     ALERT,
     Status,
     StatusStream,
+    fast_status_head,
     fast_status_size,
     parse_fast,
+    request_size,
     status_size,
     sync_read,
     sync_write,
 )
 
-PATIENCE_NS = 1_000_000
-"""How much later than computed an answer may come before it is asked for again."""
-_MORE_PATIENCE_NS = 2_000_000
-"""Likewise, where the deadline leaves room for a retry even so."""
-_SHORTEST_RETRY_NS = 200_000
+_LEAST_PATIENCE_NS = 500_000
+"""An answer may come later than computed by this much before it is asked for again: one in a hundred does on a machine
+that is at ease."""
+_RETRY_MARGIN_NS = 200_000
+"""For waking up in time for a retry."""
 
 
 @dataclass(slots=True)
@@ -54,13 +56,15 @@ class BusStatistics:
 class SyncReader:
     """One sync read of ``length`` bytes at ``address`` from all ``servos``, repeated for those who stay silent.
 
+    A lost answer looks like a late one, and asking twice for a late one costs more than waiting: the second answer
+    meets whatever is sent next. So a retry comes at the last moment at which it fits before the deadline, and where it
+    does not fit the deadline alone ends the wait. Answers do not say what they answer: one that comes after the
+    deadline, during the next read of as many bytes, is taken for that one's, a tick old.
+
     Args:
         return_delay_ns: what each servo waits before it answers.
         fast: use fast sync read (one joint answer) for the first request.
         retries: further requests for the silent servos within one read, while time is left.
-        patience_ns: how much later than computed an answer may come before it is asked for again. Answers do not say
-            what they answer, so one that comes after that may be taken for the next: of the same register in a tick,
-            which is a value one tick old; where different registers are read in turn this must be generous.
     """
 
     port: Port
@@ -71,7 +75,6 @@ class SyncReader:
     return_delay_ns: int = 0
     fast: bool = False
     retries: int = 2
-    patience_ns: int = PATIENCE_NS
     _index: dict[int, int] = field(init=False)
     _latency_ns: int = field(init=False)
     _everybody: dict[bool, bytes] = field(init=False)
@@ -100,29 +103,28 @@ class SyncReader:
             for attempt in range(1 + self.retries):
                 needed = self._duration_ns(len(missing), fast)
                 now = time.monotonic_ns()
-                if now + (needed if attempt == 0 else needed + _SHORTEST_RETRY_NS) > deadline_ns:
+                if now + needed > deadline_ns:
                     if attempt == 0:
                         self.statistics.skipped += 1
                         fault |= BusFault.SKIPPED
                     break
                 self.statistics.retries += attempt > 0
-                until = now + needed + self.patience_ns
-                spare = deadline_ns - until - needed - _SHORTEST_RETRY_NS
-                if spare < 0:  # no time to ask again: giving up early would gain nothing
-                    until = deadline_ns
-                until += max(0, min(spare // 2, _MORE_PATIENCE_NS - PATIENCE_NS))  # the other half for waking up
-                answers, corrupt = self._request(missing, fast, min(deadline_ns, until))
+                until = wait_until_ns(now + needed, deadline_ns, needed if attempt < self.retries else None)
+                answers, corrupt = self._request(missing, fast, until)
                 fault |= self._take(answers, into, fresh)
                 silent = [servo for servo in missing if not fresh[self._index[servo]]]
                 self._count(len(missing) - len(silent), len(silent), corrupt)
-                if not silent and not corrupt:
-                    break
-                fault |= BusFault.CORRUPT if corrupt else BusFault.TIMEOUT
-                fault |= BusFault.TIMEOUT if len(silent) > corrupt else BusFault.NONE
+                if corrupt:
+                    fault |= BusFault.CORRUPT
+                if len(silent) > corrupt:
+                    fault |= BusFault.TIMEOUT
                 if not silent:
+                    if attempt:
+                        self._outlast(min(now + needed, deadline_ns))
                     break
-                # A joint answer that stayed away whole is asked for as such; single servos answer for themselves.
-                missing, fast = silent, fast and len(silent) == len(self.servos)
+                # A joint answer that stayed away whole is asked for as such once more, lest its first servo is the one
+                # that is gone; single servos answer for themselves.
+                missing, fast = silent, fast and attempt == 0 and len(silent) == len(self.servos)
         except PortGoneError:
             self.statistics.disconnected += 1
             fault |= BusFault.DISCONNECTED
@@ -135,10 +137,16 @@ class SyncReader:
             k = self._index.get(servo)
             if error & ALERT:
                 fault |= BusFault.SERVO
-            if k is not None and len(data) == self.length:
+            if k is not None and len(data) == self.length and not error & ~ALERT:
                 into[k * self.length : (k + 1) * self.length] = data
                 fresh[k] = True
         return fault
+
+    def _outlast(self, until_ns: int) -> None:
+        """Wait for the answer to a retry that was answered sooner than it can have been, by the late one to an earlier
+        request: the write that follows would meet it on the line."""
+        while self.port.receive(until_ns):
+            pass
 
     def _count(self, answered: int, silent: int, corrupt: int) -> None:
         counts = self.statistics
@@ -167,18 +175,27 @@ class SyncReader:
         return answers, stream.corrupt
 
     def _collect_fast(self, servos: Sequence[int], until_ns: int) -> tuple[list[Status], int]:
-        size = fast_status_size(self.length, len(servos))
+        size, head = fast_status_size(self.length, len(servos)), fast_status_head(self.length, len(servos))
         buffer = bytearray()
-        while len(buffer) < size and (data := self.port.receive(until_ns)):
+        # Noise or the end of an earlier answer may stand in front.
+        while len(buffer) < max(0, buffer.rfind(head)) + size and (data := self.port.receive(until_ns)):
             buffer += data
         answers, broken = parse_fast(buffer, servos, self.length)
         return answers, max(1, len(buffer) * len(servos) // size - len(answers)) if broken else 0
 
     def _duration_ns(self, servos: int, fast: bool) -> int:
         """Shortest time from asking to the last byte of the last answer [ns]."""
-        request = 14 + servos
         answer = fast_status_size(self.length, servos) if fast else servos * status_size(self.length)
-        return self.port.wire_ns(request + answer) + servos * self.return_delay_ns + self._latency_ns
+        delay_ns = self.return_delay_ns * (1 if fast else servos)  # in a joint answer only the first servo's counts
+        return self.port.wire_ns(request_size(servos) + answer) + delay_ns + self._latency_ns
+
+
+def wait_until_ns(due_ns: int, deadline_ns: int, retry_ns: int | None) -> int:
+    """How long to wait for answers due at ``due_ns``; ``retry_ns``: what asking again takes, None: that is not done."""
+    until = deadline_ns
+    if retry_ns is not None and deadline_ns - retry_ns - _RETRY_MARGIN_NS >= due_ns + _LEAST_PATIENCE_NS:
+        until = deadline_ns - retry_ns - _RETRY_MARGIN_NS
+    return min(until, due_ns + PATIENCE_NS)
 
 
 @dataclass(slots=True)

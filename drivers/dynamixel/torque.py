@@ -50,7 +50,8 @@ def relax(bus: Bus, servos: Sequence[int], table: Model) -> None:
 def disarm(bus: Bus, servos: Sequence[int], table: Model, units: Units) -> None:
     """Watchdog off, torque as it is. A servo whose watchdog had fired gets its present position as goal, so that it
     does not set off for the old one."""
-    fired = [s for s, value in _each(bus, servos, table["bus_watchdog"]).items() if value == _FIRED]
+    (watchdog,) = _at_once(bus, servos, [table["bus_watchdog"]])
+    fired = [servo for servo, value in zip(servos, watchdog, strict=True) if value == _FIRED]
     goals = dict(zip(servos, _goals(bus, servos, table, units).tolist(), strict=True)) if fired else {}
     bus.write_all(table["bus_watchdog"], dict.fromkeys(servos, 0))
     if fired:
@@ -59,26 +60,30 @@ def disarm(bus: Bus, servos: Sequence[int], table: Model, units: Units) -> None:
 
 def _goals(bus: Bus, servos: Sequence[int], table: Model, units: Units) -> Int:
     """Where each joint is to be held [ticks]: where it stands, or its goal where it already holds near that."""
-    holding = _each(bus, servos, table["torque_enable"])
-    watchdog = _each(bus, servos, table["bus_watchdog"])
-    goal = _each(bus, servos, table["goal_position"])
-    present = _each(bus, servos, table["present_position"])
+    names = ("torque_enable", "bus_watchdog", "goal_position", "present_position")
+    holding, watchdog, goal, present = _at_once(bus, servos, [table[name] for name in names])
     goals = np.empty(len(servos), dtype=np.int64)
-    for k, servo in enumerate(servos):
-        ticks = present[servo]
+    for k in range(len(servos)):
+        ticks = present[k]
         lower, upper = int(units.lower_ticks[k]), int(units.upper_ticks[k])
-        holds = bool(holding[servo]) and watchdog[servo] != _FIRED
-        if holds and abs(goal[servo] - ticks) <= KEEP_GOAL_TICKS and lower <= goal[servo] <= upper:
-            ticks = goal[servo]
+        holds = bool(holding[k]) and watchdog[k] != _FIRED
+        if holds and abs(goal[k] - ticks) <= KEEP_GOAL_TICKS and lower <= goal[k] <= upper:
+            ticks = goal[k]
         elif not lower <= ticks <= upper:
-            angle, ends = units.position(np.array([present[s] for s in servos]))[k], units.limits(k)
+            angle, ends = units.position(present)[k], units.limits(k)
             raise DeviceError(
-                f"{bus.port.device}: {bus.name(servo)}: stands at {angle:.2f} rad, outside its limits "
+                f"{bus.port.device}: {bus.name(servos[k])}: stands at {angle:.2f} rad, outside its limits "
                 f"[{ends[0]:.2f}, {ends[1]:.2f}]; move it inside by hand, then try again"
             )
         goals[k] = ticks
     return goals
 
 
-def _each(bus: Bus, servos: Sequence[int], register: Register) -> dict[int, int]:
-    return {s: register.decode(data) for s, data in bus.read_all(servos, register.address, register.size).items()}
+def _at_once(bus: Bus, servos: Sequence[int], registers: Sequence[Register]) -> list[Int]:
+    """Each register of every servo, shape (joints,), all from one answer: a goal never passes for a position."""
+    start, end = registers[0].address, registers[-1].end
+    found = bus.read_all(servos, start, end - start)
+    return [
+        np.array([r.decode(found[s][r.address - start : r.end - start]) for s in servos], dtype=np.int64)
+        for r in registers
+    ]

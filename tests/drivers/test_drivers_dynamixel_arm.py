@@ -54,8 +54,7 @@ def arm_on(wire: Wire, **changes: Any) -> DynamixelArm:
             for name, j in spec.joints.items()
         },
     )
-    # A thread answers here, sharing the interpreter with the test: late is not lost.
-    return DynamixelArm(spec, calibration=calibration, patience_ns=40_000_000, **options)
+    return DynamixelArm(spec, calibration=calibration, **options)
 
 
 @pytest.fixture
@@ -96,6 +95,11 @@ def test_eeprom_is_written_only_where_it_differs(wire: Wire) -> None:
     written = {request[8] | request[9] << 8 for request in wire.requests if request[7] == 3}
     assert written
     assert min(written) >= 64
+
+
+def test_eeprom_is_read_once_before_and_once_after(wire: Wire) -> None:
+    with arm_on(wire):
+        assert sum(request[7] == 2 and request[8] == 9 for request in wire.requests) == 2 * len(MODELS)
 
 
 def test_a_register_that_does_not_take_its_value_is_refused(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -167,6 +171,17 @@ def test_a_hardware_error_is_named_and_rebooted_away(wire: Wire) -> None:
         assert arm.health()[3].errors == ("overload",)
         arm.reboot("j4")
         assert arm.health()[3].errors == ()
+
+
+def test_a_reboot_forgets_whole_turns(wire: Wire) -> None:
+    joints = section(wire).model_dump()["joints"]
+    joints["j1"]["position"] = (-3.2, 3.2)  # more than a turn of the encoder holds
+    wire.servos[1].put("present_position", ZEROS[1] + 4096)
+    with arm_on(wire, joints=joints) as arm:
+        assert arm.where()["j1"] == pytest.approx(0.0)
+        wire.servos[1].put("present_position", ZEROS[1])
+        arm.reboot("j1")
+        assert arm.where()["j1"] == pytest.approx(0.0)
 
 
 def test_a_current_limit_needs_a_servo_that_has_one(wire: Wire) -> None:
@@ -285,6 +300,48 @@ def test_an_answer_that_came_too_late_is_not_taken_for_the_next(fast: bool) -> N
         reading = arm.read(soon())
         assert reading.raw[3, 0] == current
         assert reading.fault == BusFault.NONE
+
+
+def test_a_late_joint_answer_in_front_of_the_asked_one_is_passed_over(wire: Wire) -> None:
+    with arm_on(wire) as arm:
+        late: list[bytes] = []
+        wire.fault = lambda _servo, answer: (late.append(answer), answer)[1]
+        arm.read(soon())
+        place(wire)
+        wire.fault = lambda _servo, answer: late[0][20:] + late[0] + answer
+        reading = arm.read(soon())
+        assert reading.raw[:, 0].tolist() == all_of(wire, "present_position")
+        assert reading.fault == BusFault.NONE
+        assert reading.fresh.all()
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_an_answer_is_waited_for_while_there_is_time(fast: bool) -> None:
+    """It was asked for again after a millisecond, which counted a time-out and left an answer on the line."""
+    with Wire(MODELS, fast=fast) as wire, arm_on(wire) as arm:
+        place(wire)
+        wire.fault = lambda servo, answer: (time.sleep(0.015 if servo in {0xFE, 1} else 0), answer)[1]
+        reading = arm.read(soon())
+        assert reading.fault == BusFault.NONE
+        assert reading.fresh.all()
+        assert arm.statistics.retries == 0
+
+
+def test_a_refusal_is_no_value() -> None:
+    with Wire(MODELS, fast=False) as wire, arm_on(wire) as arm:
+        place(wire)
+        refusal = packet(3, 0x55, b"\x07" + bytes(10))
+        wire.fault = lambda servo, answer: refusal if servo == 3 else answer
+        reading = arm.read(soon(0.05))
+        assert reading.fresh.tolist() == [True, True, False, True]
+        assert reading.raw[2, 0] == 2048
+
+
+def test_a_joint_answer_waits_for_one_return_delay_only(wire: Wire) -> None:
+    """Four were reckoned with, and the read skipped for lack of time though the bus carries the rate."""
+    with arm_on(wire, return_delay_us=500, rate_hz=200.0) as arm:
+        assert arm.fast_sync_read
+        assert not arm.read(time.monotonic_ns() + 2_500_000).fault & BusFault.SKIPPED
 
 
 def test_reads_and_writes_without_time_are_skipped(wire: Wire) -> None:
@@ -408,6 +465,19 @@ def test_a_fired_watchdog_is_noticed_after_a_silence_and_cleared_by_hold(wire: W
         assert wire.servos[3].get("goal_position") == 2390
         assert wire.servos[3].get("bus_watchdog") == 1
         assert arm.read(soon()).fault == BusFault.NONE
+
+
+def test_a_fired_watchdog_is_noticed_after_a_servo_was_silent(wire: Wire) -> None:
+    """A servo with a loose plug hears nothing, though we speak: its goals were locked for good, unnoticed."""
+    place(wire)
+    with arm_on(wire) as arm:
+        arm.hold()
+        wire.mute.add(3)
+        for _ in range(8):
+            assert not arm.read(soon(0.015)).fault & BusFault.SERVO
+        wire.servos[3].put("bus_watchdog", -1)
+        wire.mute.clear()
+        assert arm.read(soon()).fault & BusFault.SERVO
 
 
 def test_closing_on_a_fired_watchdog_does_not_set_off_for_the_old_goal(wire: Wire) -> None:

@@ -188,6 +188,19 @@ def test_a_cut_fast_answer_gives_what_came(packets: list[Status], data: st.DataO
     assert found == packets[: max(0, cut - 8) // 14]
 
 
+def test_of_two_joint_answers_the_newer_counts() -> None:
+    parts = [Status(1, 0, b"\x01\x02"), Status(2, 0, b"\x03\x04")]
+    newer = [Status(1, 0, b"\x05\x06"), Status(2, 0, b"\x07\x08")]
+    echo = sync_read(132, 2, [1, 2], fast=True)
+    assert parse_fast(echo + fast_answer(parts) + fast_answer(newer), [1, 2], 2) == (newer, False)
+
+
+def test_a_joint_answer_of_other_size_is_not_taken() -> None:
+    late = fast_answer([Status(1, 0, b"\x01"), Status(2, 0, b"\x02")])
+    wanted = [Status(1, 0, b"\x05\x06"), Status(2, 0, b"\x07\x08")]
+    assert parse_fast(late + fast_answer(wanted), [1, 2], 2) == (wanted, False)
+
+
 def test_sizes() -> None:
     assert status_size(10) == len(sent(Status(1, 0, bytes(10)))) == 21
     assert fast_status_size(10, 6) == 92
