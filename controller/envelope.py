@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from itertools import starmap
 from typing import NamedTuple
 
@@ -27,6 +28,7 @@ import ruckig
 
 from controller.curve import Motion
 from controller.kinematics import Kinematics
+from controller.stopping import Reach
 from spec.arrays import Float
 from spec.robot import Limits
 
@@ -35,9 +37,6 @@ FOLLOWED_RAD = 2e-3
 
 GENTLE = 0.25
 """Share of the velocity and acceleration limits used where the arm moves by itself: the way to the start pose."""
-
-_STEERABLE = 0.98
-"""Share of the velocity limit a target may move with, so that a command that is behind can still catch up."""
 
 _LOOK_AT = (0.25, 0.5, 0.75, 1.0)
 """Shares of the braking time at which the tool's place is checked."""
@@ -105,7 +104,6 @@ class Envelope:
         "_bounds",
         "_box",
         "_braking",
-        "_fastest",
         "_kinematics",
         "_lower",
         "_moving",
@@ -131,9 +129,11 @@ class Envelope:
         self._upper: tuple[float, ...] = tuple(limits.upper.tolist())
         self._velocity: tuple[float, ...] = tuple(limits.velocity.tolist())
         acceleration, jerk = tuple(limits.acceleration.tolist()), tuple(limits.jerk.tolist())
-        # Further than this from both limits any velocity can still be stopped: nothing needs to be worked out there.
-        room = tuple(starmap(_stopping_distance, zip(self._velocity, acceleration, jerk, strict=True)))
-        self._within = tuple(zip(self._lower, self._upper, room, acceleration, jerk, self._velocity, strict=True))
+        limits_of_each = (self._lower, self._upper, self._velocity, acceleration, jerk)
+        self._within = {
+            share: tuple(starmap(partial(Reach.of, share), zip(*limits_of_each, strict=True)))
+            for share in (1.0, GENTLE)
+        }
         levers = (0.0,) * self.joints if kinematics is None else kinematics.levers
         self._bounds = tuple(zip(self._lower, self._upper, acceleration, jerk, levers, strict=True))
         self._kinematics = kinematics
@@ -141,10 +141,8 @@ class Envelope:
         self._planner = ruckig.Ruckig(self.joints, period_s)
         self._trajectory = ruckig.Trajectory(self.joints)
         self._moving = {
-            gentle: self._input(ruckig.ControlInterface.Position, acceleration, jerk, GENTLE if gentle else 1.0)
-            for gentle in (False, True)
+            share: self._input(ruckig.ControlInterface.Position, acceleration, jerk, share) for share in (1.0, GENTLE)
         }
-        self._fastest = {False: self._velocity, True: tuple([GENTLE * limit for limit in self._velocity])}
         self._braking = self._input(ruckig.ControlInterface.Velocity, acceleration, jerk, 1.0)
 
     def _input(
@@ -169,19 +167,27 @@ class Envelope:
         """One period from ``now`` towards ``asked``; brakes where that is not a number or not possible."""
         if not math.isfinite(sum(asked.position) + sum(asked.velocity)):
             return Step(self.brake(now), True, False, False)
-        position, velocity = self._reachable(asked, GENTLE if gentle else 1.0)
-        moved = self._pursue(now, position, velocity, gentle)
+        moved = self._pursue(now, asked, GENTLE if gentle else 1.0)
         if moved is None:
             return Step(self.brake(now), True, False, True)
         if not self._plainly_inside(moved):
-            checked = self._checked(now, moved)
-            if checked is None:
-                return Step(self.brake(now), True, True, True)
-            moved = checked
-        limited = any(
-            abs(done - wish) > FOLLOWED_RAD for done, wish in zip(moved.position, asked.position, strict=True)
-        )
-        return Step(moved, limited, False, True)
+            moved = self._looked_at(moved)
+            if not self._plainly_inside(moved):
+                checked = self._checked(now, moved)
+                if checked is None:
+                    return Step(self.brake(now), True, True, True)
+                moved = checked
+        for done, wish in zip(moved.position, asked.position, strict=True):
+            if not -FOLLOWED_RAD <= done - wish <= FOLLOWED_RAD:
+                return Step(moved, True, False, True)
+        return Step(moved, False, False, True)
+
+    def _looked_at(self, moved: Commanded) -> Commanded:
+        """``moved``, knowing where the tool is now, where it is inside the box and was so all the time."""
+        if self._box is None or moved.outside:
+            return moved
+        beyond = self._beyond(moved.position)
+        return moved if beyond > 0.0 else moved._replace(seen=moved.position, margin=-beyond)
 
     def _plainly_inside(self, moved: Commanded) -> bool:
         """Whether braking from ``moved`` surely ends inside all limits, by bounds alone.
@@ -232,33 +238,29 @@ class Envelope:
             return now._replace(velocity=still, acceleration=still)
         return braked._replace(velocity=_settled(braked.velocity), acceleration=_settled(braked.acceleration))
 
-    def _reachable(self, asked: Motion, share: float) -> tuple[list[float], list[float]]:
-        """The nearest target that can be passed through without leaving the position limits before or after."""
-        positions, velocities = [], []
-        for position, velocity, (lower, upper, room, acceleration, jerk, fastest) in zip(
-            asked.position, asked.velocity, self._within, strict=True
-        ):
-            inside = min(max(position, lower), upper)
-            allowed = _STEERABLE * share * fastest
-            margin = min(inside - lower, upper - inside)
-            if margin < room:
-                allowed = min(allowed, _stoppable_velocity(margin, acceleration, jerk))
-            positions.append(inside)
-            velocities.append(min(max(velocity, -allowed), allowed))
-        return positions, velocities
-
-    def _pursue(self, now: Commanded, position: list[float], velocity: list[float], gentle: bool) -> Commanded | None:
-        """One period along the fastest way to meet a target that will be at ``position``, going on at ``velocity``.
+    def _pursue(self, now: Commanded, asked: Motion, share: float) -> Commanded | None:
+        """One period along the fastest way to meet the target, with this share of the limits.
 
         Planned in the frame that moves with the target, where meeting it means coming to rest at zero. Planned in the
         room instead, a command a hair ahead of its target would have to turn round and take a fresh run-up.
+
+        The target is the nearest to ``asked`` that can be passed through without leaving the position limits.
         """
-        period, wanted = self._period, self._moving[gentle]
-        behind = [p - (q - v * period) for p, q, v in zip(now.position, position, velocity, strict=True)]
-        slower = [u - v for u, v in zip(now.velocity, velocity, strict=True)]
-        fastest = self._fastest[gentle]
-        wanted.max_velocity = [limit - v for limit, v in zip(fastest, velocity, strict=True)]
-        wanted.min_velocity = [-limit - v for limit, v in zip(fastest, velocity, strict=True)]
+        period, wanted = self._period, self._moving[share]
+        position, velocity = [], []
+        behind, slower, most, least = [], [], [], []
+        for p, u, q, v, reach in zip(
+            now.position, now.velocity, asked.position, asked.velocity, self._within[share], strict=True
+        ):
+            low, high, allowed, fastest, *_ = reach
+            target, speed = (q, v) if low <= q <= high and -allowed <= v <= allowed else reach.nearest(q, v)
+            position.append(target)
+            velocity.append(speed)
+            behind.append(p - (target - speed * period))
+            slower.append(u - speed)
+            most.append(fastest - speed)
+            least.append(-fastest - speed)
+        wanted.max_velocity, wanted.min_velocity = most, least
         wanted.current_position, wanted.current_velocity = behind, slower
         wanted.current_acceleration = now.acceleration
         try:
@@ -329,18 +331,3 @@ def _chosen(first: list[bool], a: Commanded, b: Commanded) -> Commanded:
 
 def _settled(values: tuple[float, ...]) -> tuple[float, ...]:
     return tuple([0.0 if abs(value) < _ROUNDING else value for value in values])
-
-
-def _stopping_distance(velocity: float, acceleration: float, jerk: float) -> float:
-    """Way from ``velocity`` > 0 at constant speed to a stand, jerk-limited: mean speed times the time it takes."""
-    if velocity * jerk <= acceleration * acceleration:  # the full deceleration is not reached
-        return velocity * math.sqrt(velocity / jerk)
-    return 0.5 * velocity * (velocity / acceleration + acceleration / jerk)
-
-
-def _stoppable_velocity(distance: float, acceleration: float, jerk: float) -> float:
-    """Inverse of :func:`_stopping_distance`."""
-    if distance <= acceleration * acceleration * acceleration / (jerk * jerk):
-        return math.cbrt(distance * distance * jerk)
-    half = 0.5 * acceleration * acceleration / jerk
-    return math.sqrt(half * half + 2.0 * acceleration * distance) - half

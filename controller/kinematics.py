@@ -28,7 +28,7 @@ class Kinematics:
         MisfitError: a joint or the site is missing, or a joint is no hinge or slide.
     """
 
-    __slots__ = ("_address", "_data", "_model", "_place", "levers")
+    __slots__ = ("_address", "_data", "_model", "_place", "_pose", "levers")
 
     def __init__(self, model: Path, joints: Sequence[str]) -> None:
         try:
@@ -49,13 +49,13 @@ class Kinematics:
         site = mujoco.mj_name2id(self._model, mujoco.mjtObj.mjOBJ_SITE, TOOL_SITE)
         if site < 0:
             raise MisfitError(f"{model}: has no site {TOOL_SITE!r}; the workspace box needs it at the tool's tip")
-        self._place = self._data.site_xpos[site]
+        self._place, self._pose = self._data.site_xpos[site], self._data.qpos
         self.levers = tuple([self._lever(number, site) for number in numbers])
         """Per joint: the tool never moves faster than this times the joint's speed [m] (1 where the joint slides)."""
 
     def tool(self, pose: Sequence[float]) -> tuple[float, float, float]:
         """Position of the tool [m] in the model's world frame, for joint positions ``pose`` [rad], shape (joints,)."""
-        self._data.qpos[self._address] = pose
+        self._pose[self._address] = pose
         mujoco.mj_kinematics(self._model, self._data)
         x, y, z = self._place.tolist()
         return x, y, z
