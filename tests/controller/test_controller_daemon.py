@@ -5,85 +5,29 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny_bundle import write_tiny_bundle
+from daemon_kit import Script, eventually, kill, run_one
 
 from cadenza.cli import main
-from controller.session import EpisodeResult, Judge, Session
 from controller.supervisor import CONTROL, INFERENCE, RECORDER, Supervisor
 from controller.wiring.ipc import sweep
-from controller.wiring.process import Process
 from controller.workers.policy import Policy
 from drivers.virtual import VirtualRobot
-from drivers.virtual.servos.shaft import MOUNTING
 from episodes.check import check
 from episodes.outcome import Outcome, Termination
 from episodes.reader import read_episode
 from episodes.records import Mode
 from episodes.windows import history, samples_of_chunks
 from export.bundle import Bundle
-from spec.calibration import Calibration, JointCalibration, save_calibration
 from spec.errors import DeviceError
 from spec.observation import decode_jpeg, policy_image, policy_state
-from spec.robotfile import load_robot
 
 pytestmark = pytest.mark.daemon
-
-
-class Script:
-    """A judge that does something while the policy drives, and then says whether that was success."""
-
-    def __init__(self, act: Callable[[int], bool | None]) -> None:
-        self._act, self._asked = act, 0
-
-    def prepare(self, episode: int) -> Mapping[str, str]:
-        return {"episode": str(episode)}
-
-    def success(self) -> bool | None:
-        self._asked += 1
-        return self._act(self._asked)
-
-
-@pytest.fixture(scope="module")
-def virtual(tmp_path_factory: pytest.TempPathFactory) -> Iterator[VirtualRobot]:
-    robot = load_robot(Path("robots/virtual.yaml"), {"control.rate_hz": "100", "control.realtime": "try"})
-    path = tmp_path_factory.mktemp("calibration") / "follower.json"
-    joints = {
-        name: JointCalibration(
-            id=joint.id,
-            model=joint.model,
-            inverted=joint.inverted,
-            zero_ticks=MOUNTING["follower"][name][0],
-            range_ticks=(0, 4095),
-        )
-        for name, joint in robot.follower.joints.items()
-    }
-    save_calibration(Calibration(serial=robot.follower.serial, joints=joints), path)
-    robot = robot.model_copy(update={"follower": robot.follower.model_copy(update={"calibration": path})})
-    with VirtualRobot(robot, 0) as virtual:
-        yield virtual
-
-
-@pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory, virtual: VirtualRobot) -> Bundle:
-    return write_tiny_bundle(tmp_path_factory.mktemp("bundle") / "tiny", virtual.robot.follower.names, ramp=-0.005)
-
-
-def run_one(supervisor: Supervisor, judge: Judge, seconds: float = 20.0) -> EpisodeResult:
-    return Session(supervisor, judge, seconds).episode(0)
-
-
-def kill(process: Process) -> None:
-    assert process.pid is not None
-    os.kill(process.pid, signal.SIGKILL)
 
 
 def test_an_episode_is_whole_and_tells_exactly_what_the_policy_saw(
@@ -217,13 +161,6 @@ def test_a_killed_supervisor_leaves_a_held_arm_and_a_closed_episode(
     assert all(virtual.client.state()["torque"]["follower"])
     sweep()
     assert not list(Path("/dev/shm").glob(f"cadenza_{child.pid}_*"))
-
-
-def eventually(done: Callable[[], bool], seconds: float = 30.0) -> bool:
-    deadline = time.monotonic() + seconds
-    while not done() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    return done()
 
 
 def command_lines() -> list[str]:

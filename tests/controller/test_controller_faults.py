@@ -1,0 +1,104 @@
+"""All processes on a bad bus: every loss is counted, no limit is violated, and a dead loop stops the arm."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from daemon_kit import Script, eventually, kill, run_one
+from dynamixel_sdk import COMM_SUCCESS, PacketHandler, PortHandler
+
+from controller.supervisor import CONTROL, Supervisor
+from drivers.arm import BusFault
+from drivers.virtual import VirtualRobot
+from episodes.outcome import Termination
+from episodes.reader import Episode, read_episode
+from episodes.records import Mode
+from export.bundle import Bundle
+from spec.robot import Robot
+
+pytestmark = pytest.mark.daemon
+
+BUS_WATCHDOG = 98
+FIRED = 0xFF  # -1, e-manual of the X series, Bus Watchdog(98)
+TICK_RAD = 2 * np.pi / 4096
+
+
+def within_limits(episode: Episode, robot: Robot) -> None:
+    """Check position, velocity, acceleration, jerk and every step that was really sent."""
+    ticks, limits, period = episode.ticks, robot.limits(), 1.0 / robot.control.rate_hz
+    moving = ticks[np.isfinite(ticks["sent"]).all(axis=1)]
+    assert len(moving) > 100
+    assert (moving["limited"] >= limits.lower - 1e-9).all()
+    assert (moving["limited"] <= limits.upper + 1e-9).all()
+    assert (np.abs(moving["limited_velocity"]) <= limits.velocity + 1e-9).all()
+    assert (np.abs(moving["limited_acceleration"]) <= limits.acceleration * (1 + 1e-6)).all()
+    together = np.diff(moving["tick"]) >= 1
+    jerk = np.diff(moving["limited_acceleration"], axis=0)[together] / period
+    assert (np.abs(jerk) <= limits.jerk * (1 + 1e-6)).all()
+    steps = np.abs(np.diff(moving["sent"], axis=0))
+    assert (steps <= limits.velocity * period + TICK_RAD).all()
+
+
+def test_a_lossy_bus_is_counted_and_survived(virtual: VirtualRobot, bundle: Bundle, tmp_path: Path) -> None:
+    before = virtual.client.statistics()["follower"]
+
+    def act(asked: int) -> bool:
+        if asked == 1:
+            virtual.client.inject({"loss": 0.05, "corrupt": 0.01})
+        if asked == 120:
+            virtual.client.clear()
+        return asked > 130
+
+    try:
+        with Supervisor(virtual.robot, bundle, tmp_path, lambda _: None) as supervisor:
+            result = run_one(supervisor, Script(act))
+    finally:
+        virtual.client.clear()
+    assert result.termination is Termination.DONE
+    assert result.path is not None
+    episode, report = read_episode(result.path), supervisor.report()
+    assert report["faults"] == []
+    within_limits(episode, virtual.robot)
+
+    after = virtual.client.statistics()["follower"]
+    harmed = {name: count - before.get(name, 0) for name, count in after.items() if "lost" in name or "corr" in name}
+    # A sync write has no answer, so the client cannot know of a lost one; everything else it must have noticed.
+    unseen = sum(harmed.get(f"requests_{how}.SYNC_WRITE", 0) for how in ("lost", "corrupted"))
+    asked = sum(harmed.get(f"requests_{how}", 0) for how in ("lost", "corrupted")) - unseen
+    answered = sum(harmed.get(f"answers_{how}", 0) for how in ("lost", "corrupted"))
+    bus = report["processes"]["control"]["bus"]
+    assert harmed["answers_lost"] > 0
+    assert bus["silent"] + bus["corrupt"] >= asked + answered
+    flagged = (episode.ticks["read_fault"] & int(BusFault.TIMEOUT | BusFault.CORRUPT)) != 0
+    assert flagged.any()
+    assert int(episode.ticks["bus_errors"][-1]) == report["bus_errors"] > 0
+
+
+def test_servos_stop_by_themselves_when_the_loop_is_killed(
+    virtual: VirtualRobot, bundle: Bundle, tmp_path: Path
+) -> None:
+    """The policy is moving the arm when its process dies: the Bus Watchdog of every servo fires, torque stays on."""
+    with Supervisor(virtual.robot, bundle, tmp_path, lambda _: None) as supervisor:
+
+        def act(asked: int) -> bool:
+            if asked == 20:
+                assert supervisor.watch.mode is Mode.POLICY
+                kill(supervisor.processes[CONTROL])
+            return False
+
+        result = run_one(supervisor, Script(act))
+    assert result.termination is Termination.CONTROL_DIED
+    assert all(virtual.client.state()["torque"]["follower"])
+    port, packets = PortHandler(virtual.robot.follower.port), PacketHandler(2.0)
+    assert port.openPort()
+    assert port.setBaudRate(virtual.robot.follower.baud)
+    try:
+        servos = [joint.id for joint in virtual.robot.follower.joints.values()]
+        assert [packets.read1ByteTxRx(port, servo, BUS_WATCHDOG) for servo in servos] == [(FIRED, COMM_SUCCESS, 0)] * 6
+    finally:
+        port.closePort()
+    then = virtual.client.state()
+    assert eventually(lambda: virtual.client.state()["time_s"] > then["time_s"] + 0.3)
+    assert virtual.client.state()["joints"]["follower"] == pytest.approx(then["joints"]["follower"], abs=2 * TICK_RAD)
