@@ -147,7 +147,8 @@ class Supervisor:
             self._say(f"episodes: cannot recover: {error}")
             return []
         for item in found:
-            self._say(f"recovered {item.messages} records of {item.part.name}")
+            saved = item.episode is not None
+            self._say(f"recovered {item.messages} records of {item.part.name}" if saved else item.damage)
         self.recovered += found
         return found
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,17 +26,23 @@ class Recovered:
 
     part: Path
     episode: Path | None
-    """The recovered episode; None where nothing could be saved (the file is then kept as ``*.unreadable``)."""
+    """The recovered episode; None where nothing could be saved: the file is then kept, as ``*.unreadable`` if no
+    episode begins in it."""
     messages: int
     damage: str
-    """Where reading stopped."""
+    """Where reading stopped, or why nothing was saved."""
 
 
 def recover_folder(folder: Path) -> list[Recovered]:
-    """Recover every unfinished episode in ``folder`` that nobody is writing."""
-    if not folder.is_dir():
-        return []
-    found = [recover(part) for part in sorted(folder.glob(f"*.mcap{PART}")) if not being_written(part)]
+    """Recover every unfinished episode in ``folder`` that nobody is writing; one that cannot be stops no other."""
+    found: list[Recovered | None] = []
+    for part in sorted(folder.glob(f"*.mcap{PART}")):
+        if being_written(part):
+            continue
+        try:
+            found.append(recover(part))
+        except CadenzaError as error:
+            found.append(Recovered(part, None, 0, str(error)))
     return [item for item in found if item is not None]
 
 
@@ -51,33 +59,47 @@ def being_written(part: Path) -> bool:
 
 
 def recover(part: Path) -> Recovered | None:
-    """Rewrite ``*.mcap.part`` as a whole ``*.mcap`` with every chunk that reached the file, then remove the part.
+    """Make ``*.mcap.part`` a whole ``*.mcap`` with every chunk that reached the file.
 
-    Interrupted recovery starts over: the part is removed last. Returns None when another process was faster.
+    The part is first replaced by its repaired self, then gets its final name: at no instant are there two of them, so
+    a recovery that is cut off simply starts over. Returns None when another process was faster.
 
     Raises:
-        CadenzaError: the file has a living writer, or its final name is taken.
+        CadenzaError: the file has a living writer or is being recovered, or its final name is taken.
         OSError: disk full or not writable; the part is untouched.
     """
-    if being_written(part):
-        raise CadenzaError(f"{part}: is being written; nothing to recover")
     whole = part.with_name(part.name.removesuffix(PART))
-    if whole.exists():
-        raise CadenzaError(f"{whole}: exists already; move it away to recover {part.name}")
     try:
-        stream = open_episode(part)
-    except CadenzaError as error:
-        if not part.exists():
-            return None
-        part.rename(part.with_name(part.name + UNREADABLE))
-        return Recovered(part, None, 0, str(error))
-    scan = Scan(stream)
-    staging = whole.with_name(f".{whole.name}.recovering")
-    messages = _rewrite(scan, staging)
-    staging.rename(whole)
-    sync_folder(whole.parent)
-    part.unlink(missing_ok=True)
+        with _locked(part):
+            if whole.exists():
+                raise CadenzaError(f"{whole}: exists already; move it away to recover {part.name}")
+            try:
+                stream = open_episode(part)
+            except CadenzaError as error:
+                part.rename(part.with_name(part.name + UNREADABLE))
+                return Recovered(part, None, 0, str(error))
+            scan = Scan(stream)
+            staging = whole.with_name(f".{whole.name}.recovering")
+            messages = _rewrite(scan, staging)
+            staging.replace(part)
+            part.rename(whole)
+            sync_folder(whole.parent)
+    except FileNotFoundError:
+        if part.exists():
+            raise
+        return None
     return Recovered(part, whole, messages, scan.damage)
+
+
+@contextlib.contextmanager
+def _locked(part: Path) -> Iterator[None]:
+    """Hold the lock that the writer of ``part`` would hold: two recoveries of one file would write over each other."""
+    with part.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise CadenzaError(f"{part}: is being written; nothing to recover") from None
+        yield
 
 
 def _rewrite(scan: Scan, target: Path) -> int:

@@ -80,6 +80,7 @@ class EpisodeWriter:
         self._file = self.part.open("wb")
         # Tells recovery that this file has a living writer. The kernel drops the lock when the process dies.
         fcntl.flock(self._file, fcntl.LOCK_EX)
+        sync_folder(path.parent)  # syncing the data alone does not promise that the file has a name after a power cut
         self._mcap = Writer(self._file, chunk_size=CHUNK_BYTES, compression=CompressionType.NONE)
         self._mcap.start(profile="cadenza", library="cadenza")
         self._channels: dict[str, int] = {}

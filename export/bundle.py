@@ -59,7 +59,11 @@ def write_bundle(folder: Path, manifest: Manifest, files: Mapping[str, bytes]) -
     """Write a bundle beside its place and move it in whole; an older bundle there is replaced.
 
     ``manifest.files`` must name exactly ``files``.
+
+    Raises:
+        SpecError: ``folder`` holds something that is not a bundle.
     """
+    refuse_to_replace(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
     try:
@@ -68,10 +72,27 @@ def write_bundle(folder: Path, manifest: Manifest, files: Mapping[str, bytes]) -
         write_atomically(staging / MANIFEST_FILE, (manifest.model_dump_json(indent=2) + "\n").encode())
         read_bundle(staging)
         staging.chmod(0o755)
-        if folder.exists():
-            shutil.rmtree(folder)
-        staging.rename(folder)
+        _move_in(staging, folder)
     except BaseException:
         shutil.rmtree(staging, ignore_errors=True)
         raise
     return Bundle(folder, manifest)
+
+
+def refuse_to_replace(folder: Path) -> None:
+    """Raises SpecError where a bundle written to ``folder`` would wipe out anything but an older bundle."""
+    if folder.is_dir() and not (folder / MANIFEST_FILE).exists() and any(folder.iterdir()):
+        raise SpecError(str(folder), "a folder with other things in it", "not replaced; choose another --out")
+    if folder.exists() and not folder.is_dir():
+        raise SpecError(str(folder), "a file", "a bundle is a folder; choose another --out")
+
+
+def _move_in(staging: Path, folder: Path) -> None:
+    """The older bundle goes only once the new one stands."""
+    if not folder.exists():
+        staging.rename(folder)
+        return
+    older = staging.with_name(f"{staging.name}.older")
+    folder.rename(older)
+    staging.rename(folder)
+    shutil.rmtree(older)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
 
-from export.bundle import Bundle, write_bundle
+from export.bundle import Bundle, refuse_to_replace, write_bundle
 from export.graphs import decoder_graph, encoder_graph
 from export.parity import Graphs, measure_parity
 from learning.checkpoint import load_checkpoint, read_config
@@ -39,8 +39,10 @@ def export_checkpoint(
         progress: told what is being done.
 
     Raises:
-        CadenzaError: no usable checkpoint, no real windows, or graphs that differ by more than ``max_ticks``.
+        CadenzaError: no usable checkpoint, no real windows, ``out`` is something else than a bundle, or graphs that
+            differ by more than ``max_ticks``.
     """
+    refuse_to_replace(out)
     actor, config = load_checkpoint(checkpoint)
     windows = _real_windows(checkpoint, data, config.actor)
     progress("tracing the encoder")

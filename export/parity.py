@@ -53,8 +53,9 @@ def measure_parity(actor: SequenceActor, graphs: Graphs, real: Windows, progress
         for row in range(len(windows)):
             wanted = _from_actor(actor, windows, row, noise)
             found = _from_graphs(graphs, windows, row, noise)
-            if not np.isfinite(found).all():
-                raise CadenzaError(f"export: the graphs give {_first_bad(found)} for window {row}; not a usable policy")
+            for whose, said in (("the graphs give", found), ("the actor gives", wanted)):
+                if not np.isfinite(said).all():
+                    raise CadenzaError(f"export: {whose} {_first_bad(said)} for window {row}; not a usable policy")
             worst = max(worst, float(np.abs(found - wanted).max()))
             reference = np.zeros(config.action_dim)
             apart = decode(config.action_space, found, reference) - decode(config.action_space, wanted, reference)

@@ -17,7 +17,7 @@ from episodes.check import check
 from episodes.outcome import Outcome, Termination
 from episodes.reader import read_episode
 from episodes.records import TickRecord
-from episodes.recovery import being_written, recover, recover_folder
+from episodes.recovery import _locked, being_written, recover, recover_folder
 from episodes.writer import EpisodeWriter, Header
 from spec.errors import CadenzaError
 from spec.robotfile import load_robot
@@ -143,6 +143,50 @@ def test_a_taken_name_is_not_overwritten(part: bytes, tmp_path: Path) -> None:
     with pytest.raises(CadenzaError, match="exists already"):
         recover(tmp_path / "a.mcap.part")
     assert (tmp_path / "a.mcap").read_bytes() == b"precious"
+
+
+def test_a_recovery_cut_off_at_any_step_starts_over(
+    part: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Cut off between naming the whole file and removing the part, it refused for ever: both names were taken."""
+
+    class CutError(Exception):
+        pass
+
+    def cut(*_: object) -> None:
+        raise CutError
+
+    path = tmp_path / "a.mcap.part"
+    for step in ("replace", "rename"):
+        path.write_bytes(part)
+        with monkeypatch.context() as patch, pytest.raises(CutError):
+            patch.setattr(Path, step, cut)
+            recover(path)
+        with monkeypatch.context() as patch, pytest.raises(CutError):
+            patch.setattr("episodes.recovery.sync_folder", cut)
+            recover(path)
+        (left,) = [item.name for item in tmp_path.iterdir()]
+        assert left == "a.mcap"
+        assert len(read_episode(tmp_path / left).ticks) == 400
+        (tmp_path / left).unlink()
+
+
+def test_two_recoveries_of_one_file_do_not_meet(part: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "a.mcap.part"
+    path.write_bytes(part)
+    with _locked(path), pytest.raises(CadenzaError, match="being written"):
+        recover(path)
+    assert path.read_bytes() == part
+
+
+def test_one_that_cannot_be_recovered_stops_no_other(part: bytes, tmp_path: Path) -> None:
+    (tmp_path / "a.mcap").write_bytes(b"precious")
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.mcap.part").write_bytes(part)
+    taken, other = recover_folder(tmp_path)
+    assert taken.episode is None
+    assert "exists already" in taken.damage
+    assert other.episode == tmp_path / "b.mcap"
 
 
 def test_check_names_what_is_wrong(part: bytes, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import save_file
 
 from cadenza.cli import main
-from export.bundle import read_bundle
+from export.bundle import read_bundle, write_bundle
 from export.exporter import DECODER_FILE, ENCODER_FILE, export_checkpoint
 from export.graphs import decoder_graph, encoder_graph
 from export.parity import Graphs, measure_parity
@@ -196,3 +196,31 @@ def test_a_policy_that_is_not_finite_is_refused(exported) -> None:
     broken.state[1, -1] = float("nan")
     with pytest.raises(CadenzaError, match="not a usable policy"):
         measure_parity(actor, graphs, broken, lambda: None)
+
+
+def test_only_an_older_bundle_is_ever_replaced(exported, tmp_path) -> None:
+    """``--out runs`` used to wipe out the whole folder runs."""
+    checkpoint, folder = exported
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "precious.mcap").write_bytes(b"episode")
+    with pytest.raises(SpecError, match="other things in it"):
+        export_checkpoint(checkpoint, tmp_path / "runs")
+    bundle = read_bundle(folder)
+    files = {name: (folder / name).read_bytes() for name in bundle.manifest.files}
+    with pytest.raises(SpecError, match="other things in it"):
+        write_bundle(tmp_path / "runs", bundle.manifest, files)
+    assert (tmp_path / "runs" / "precious.mcap").read_bytes() == b"episode"
+    for _ in range(2):
+        write_bundle(tmp_path / "bundle", bundle.manifest, files)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bundle", "runs"]
+
+
+def test_parity_with_an_actor_that_is_not_finite_is_refused(exported) -> None:
+    """Compared with NaN nothing is larger: such an actor used to be called equal to its graphs."""
+    checkpoint, folder = exported
+    actor, _ = load_checkpoint(checkpoint)
+    graphs = Graphs((folder / ENCODER_FILE).read_bytes(), (folder / DECODER_FILE).read_bytes())
+    with torch.no_grad():
+        actor.normalization.action_high.fill_(float("nan"))
+    with pytest.raises(CadenzaError, match="the actor gives nan"):
+        measure_parity(actor, graphs, _windows(actor), lambda: None)
