@@ -156,6 +156,8 @@ def action_targets(observed_ns: Int, length: int, step_ns: int, times_ns: Int, v
 def samples_of_chunks(episode: Episode, cameras: tuple[str, ...]) -> Samples:
     """The samples the live policy took, rebuilt from the identities that each logged chunk carries.
 
+    A chunk that is not finite left no trace in the policy's history, and leaves none here.
+
     Args:
         episode: with ticks, frames and chunks.
         cameras: in manifest order.
@@ -166,7 +168,7 @@ def samples_of_chunks(episode: Episode, cameras: tuple[str, ...]) -> Samples:
         name: np.array([_frame(episode.frames[name], chunk, k) for chunk in episode.chunks], dtype=np.int64)
         for k, name in enumerate(cameras)
     }
-    whole = tick != MISSING
+    whole = (tick != MISSING) & np.array([np.isfinite(chunk.targets).all() for chunk in episode.chunks], dtype=np.bool_)
     for index in frames.values():
         whole &= index != MISSING
     observed = np.array([chunk.observed_ns for chunk in episode.chunks], dtype=np.int64)

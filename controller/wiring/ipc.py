@@ -5,6 +5,7 @@ Each run has a namespace of its own, so that runs beside one another, and tests,
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import shutil
@@ -19,7 +20,7 @@ from spec.errors import DeviceError
 
 _Record = TypeVar("_Record", bound=ctypes.Structure)
 _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 (where iceoryx2 keeps its segments)
-_ROOT = Path("/tmp/cadenza-ipc")  # noqa: S108 (iceoryx2 needs a folder known to all users of the machine)
+_ROOT = Path(f"/tmp/cadenza-ipc-{os.getuid()}")  # noqa: S108 (iceoryx2 needs a folder that all processes of a run know)
 _PREFIX = "cadenza_"
 
 
@@ -47,7 +48,8 @@ def remove_namespace(namespace: str) -> None:
     """Free the shared memory of a run whose processes have all ended."""
     shutil.rmtree(_ROOT / namespace, ignore_errors=True)
     for path in _SHARED_MEMORY.glob(f"{_PREFIX}{namespace}_*"):
-        path.unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError, PermissionError):  # another user's is for that user to remove
+            path.unlink()
 
 
 class Node:

@@ -34,19 +34,20 @@ class History:
 
     def __init__(self, length: int, step_ns: int, feature_dim: int) -> None:
         self._length, self._step_ns = length, step_ns
-        # Twice the slots: room for steps that came closer together than planned.
-        self._seen: deque[Seen] = deque(maxlen=2 * length)
+        self._seen: deque[Seen] = deque()
         self._features: Float32 = np.zeros((length, feature_dim), dtype=np.float32)
 
     def __len__(self) -> int:
         return len(self._seen)
 
     def add(self, seen: Seen) -> None:
-        """Append the newest step; ``observed_ns`` must rise."""
+        """Append the newest step; ``observed_ns`` must rise. Those too old for any slot are let go."""
         self._seen.append(seen)
+        while self._seen[0].observed_ns < seen.observed_ns - self._length * self._step_ns:
+            self._seen.popleft()
 
     def forget_newest(self) -> None:
-        """Take back the last step: it led to no chunk, so a log could not tell that it was seen."""
+        """Take back the last step: it led to no usable chunk, so a log does not tell that it was seen."""
         self._seen.pop()
 
     def window(self) -> tuple[Float32, Bool]:

@@ -13,7 +13,7 @@ from controller.workers.policy import Policy
 from episodes.records import MAX_CAMERAS, MAX_CHUNK, ChunkRecord, FrameHeader, Mode, TickRecord
 from episodes.windows import RESTING
 from spec.action import decode
-from spec.arrays import Float
+from spec.arrays import Bytes, Float
 from spec.errors import MisfitError
 from spec.observation import decode_jpeg, policy_image, policy_state
 from spec.robot import Robot
@@ -89,7 +89,9 @@ class Inference:
     def step(self, now_ns: int) -> ChunkRecord | Refusal:
         """One policy step at CLOCK_MONOTONIC ``now_ns``.
 
-        A step that is refused leaves no trace in the history, so that a log of the chunks tells what was seen.
+        A step that is refused leaves no trace in the history, so that a log of the chunks tells what was seen. A policy
+        that says NaN is passed on as it is, for the control loop to refuse and in the end to latch a fault on; such
+        a step leaves no trace in the history either.
         """
         tick = self._tick
         if (refusal := self._blind(tick, now_ns)) is not None:
@@ -99,15 +101,18 @@ class Inference:
         position = np.array(tick.position[: self._joints])
         velocity = np.array(tick.velocity[: self._joints])
         try:
-            feature = self._encode(position, velocity)
+            images = self._images()
         except ValueError as error:
             return Refusal("camera", str(error))
-        self._history.add(Seen(tick.now_ns, self._segment, feature))
-        actions = self._policy.decode(*self._history.window())
-        targets = decode(self._policy.manifest.action.space, actions, _reference(tick, position))
-        if not np.isfinite(targets).all():
-            self._history.forget_newest()
-            return Refusal("nonfinite", f"the policy said {_first_bad(targets)}; chunk dropped")
+        observation, action = self._policy.manifest.observation, self._policy.manifest.action
+        feature = self._policy.encode(policy_state(position, velocity, observation.state), images)
+        targets = np.full((action.chunk, self._joints), np.nan)
+        if np.isfinite(feature).all():
+            self._history.add(Seen(tick.now_ns, self._segment, feature))
+            actions = self._policy.decode(*self._history.window())
+            targets = decode(action.space, actions, _reference(tick, position))
+            if not np.isfinite(targets).all():
+                self._history.forget_newest()
         self._observed_ns = tick.now_ns
         return self._record(tick, targets, started_ns)
 
@@ -128,16 +133,12 @@ class Inference:
                 return Refusal("camera", f"{name}: picture is {age * 1e-6:.0f} ms old (at most {limit * 1e-6:.0f})")
         return None
 
-    def _encode(self, position: Float, velocity: Float) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
-        observation = self._policy.manifest.observation
-        images = {
+    def _images(self) -> dict[str, Bytes]:
+        """The newest picture of each camera as the policy wants it. Raises ValueError for one that is none."""
+        return {
             name: policy_image(decode_jpeg(self._pictures[name].jpeg), wanted)
-            for name, wanted in observation.cameras.items()
+            for name, wanted in self._policy.manifest.observation.cameras.items()
         }
-        feature = self._policy.encode(policy_state(position, velocity, observation.state), images)
-        if not np.isfinite(feature).all():
-            raise ValueError("the encoder gave a number that is not finite")
-        return feature
 
     def _record(self, tick: TickRecord, targets: Float, started_ns: int) -> ChunkRecord:
         manifest = self._policy.manifest
@@ -165,8 +166,3 @@ def _reference(tick: TickRecord, position: Float) -> Float:
     """The joint target that stood at the instant of observation [rad]; where none was sent, the arm's own position."""
     sent = np.array(tick.sent[: len(position)])
     return sent if np.isfinite(sent).all() else position
-
-
-def _first_bad(values: Float) -> str:
-    step, joint = np.argwhere(~np.isfinite(values))[0]
-    return f"{values[step, joint]} for joint {joint} at action {step}"

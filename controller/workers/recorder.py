@@ -67,7 +67,8 @@ class Recorder:
             CadenzaError, OSError: as :class:`EpisodeWriter`.
         """
         self.drain()
-        self._gaps = {}
+        for gaps in self._gaps.values():
+            gaps.missing = 0  # what it saw last stays: a loss right at the beginning counts
         self._writer = EpisodeWriter(path, header)
 
     def close(self, outcome: Outcome, termination: Termination, facts: dict[str, str]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from tiny_bundle import write_tiny_bundle
 
+from controller.workers.control_process import chunk_of
 from controller.workers.inference import Inference, Refusal
 from controller.workers.policy import Policy
 from episodes.outcome import Outcome, Termination
@@ -142,10 +143,34 @@ def test_blind_steps_are_refused(robot: Robot, bundle: Bundle) -> None:
     assert "not a readable JPEG" in refusal.text
 
 
-def test_numbers_that_are_none_are_dropped(robot: Robot, tmp_path: Path) -> None:
+def test_a_policy_that_says_nan_reaches_the_loop_that_latches_a_fault_on_it(robot: Robot, tmp_path: Path) -> None:
+    """Dropped here, the arm would only hold, and nobody would be told why."""
     bundle = write_tiny_bundle(tmp_path / "nan", robot.follower.names, ramp=float("nan"))
-    answers = run(Inference(robot, Policy(bundle)), Stream(), 60)
-    assert [answer.kind for answer in answers if isinstance(answer, Refusal)] == ["nonfinite"] * 3
+    made = chunks(run(Inference(robot, Policy(bundle)), Stream(), 60))
+    assert [chunk.sequence for chunk in made] == [0, 1, 2]
+    assert all(np.isnan(chunk_of(chunk).targets).all() for chunk in made)
+
+
+def test_a_feature_that_is_nan_never_enters_the_history(robot: Robot, bundle: Bundle) -> None:
+    policy, stream = Policy(bundle), Stream()
+    inference, encode, calls = Inference(robot, policy), policy.encode, itertools.count()
+
+    def overheard(state: np.ndarray, images: dict[str, np.ndarray]) -> np.ndarray:
+        return encode(state, images) * (np.nan if next(calls) == 1 else 1)
+
+    policy.encode = overheard  # type: ignore[method-assign,assignment]
+    made = chunks(run(inference, stream, 60))
+    assert [bool(np.isfinite(chunk_of(chunk).targets).all()) for chunk in made] == [True, False, True]
+
+
+def test_a_history_may_reach_far_back(robot: Robot, tmp_path: Path) -> None:
+    """Frames 0.3 s apart at ten policy steps a second: too few steps were kept, and old frames always masked."""
+    bundle = write_tiny_bundle(tmp_path / "far", robot.follower.names)
+    far = bundle.manifest.observation.model_copy(update={"step_s": 0.3})
+    inference = Inference(robot, Policy(Bundle(bundle.folder, bundle.manifest.model_copy(update={"observation": far}))))
+    stream = Stream()
+    last = chunks(run(inference, stream, 260))[-1]
+    assert np.isclose(last.targets[0], stream.ticks[last.tick - 1].position[0] + 0.01, atol=1e-6)
 
 
 def test_a_restarted_worker_goes_on_counting(robot: Robot, bundle: Bundle) -> None:
@@ -164,7 +189,7 @@ def test_what_the_policy_saw_is_rebuilt_bit_for_bit_from_the_log(robot: Robot, b
     calls = itertools.count()
 
     def overheard(features: np.ndarray, mask: np.ndarray) -> np.ndarray:
-        if next(calls) == 4:  # dropped, so no log knows of it
+        if next(calls) == 4:  # refused by the loop: it must not count as seen
             return np.full((8, JOINTS), np.nan)
         live.append((features.copy(), mask.copy()))
         return decode(features, mask)
@@ -202,7 +227,7 @@ def test_what_the_policy_saw_is_rebuilt_bit_for_bit_from_the_log(robot: Robot, b
         ]
     )
     index, mask = history(samples.observed_ns, np.arange(len(samples)), 3, 100 * MS, samples.segment)
-    assert len(samples) == len(live) == len(made)
+    assert len(samples) == len(live) == len(made) - 1
     assert not mask.all()
     for row, (features, live_mask) in enumerate(live):
         assert np.array_equal(mask[row], live_mask)

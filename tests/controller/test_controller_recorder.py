@@ -82,6 +82,17 @@ def test_losses_are_counted_and_written_down(node: Node, robot: Robot, tmp_path:
     assert len(episode.ticks) == depth + 1
 
 
+def test_a_loss_before_the_first_record_of_an_episode_counts(node: Node, robot: Robot, tmp_path: Path) -> None:
+    recorder, frames = Recorder(node, robot), node.publisher(frames_topic("top"))
+    for name, numbers in (("a", (0, 1, 5)), ("b", (8, 9))):
+        recorder.open(tmp_path / f"{name}.mcap", Header(robot))
+        for number in numbers:
+            frames.send_bytes(FrameHeader(sequence=number, captured_ns=number), b"picture")
+        assert recorder.close(Outcome.FAIL, Termination.DONE, {})["dropped"][frames_topic("top")] == (
+            3 if name == "a" else 2
+        )
+
+
 def test_periods_the_loop_skipped_are_no_loss(node: Node, robot: Robot, tmp_path: Path) -> None:
     recorder = Recorder(node, robot)
     recorder.open(tmp_path / "a.mcap", Header(robot))

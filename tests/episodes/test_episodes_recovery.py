@@ -13,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import episodes.recovery
 from episodes.check import check
 from episodes.outcome import Outcome, Termination
 from episodes.reader import read_episode
@@ -159,12 +160,11 @@ def test_a_recovery_cut_off_at_any_step_starts_over(
     path = tmp_path / "a.mcap.part"
     for step in ("replace", "rename"):
         path.write_bytes(part)
-        with monkeypatch.context() as patch, pytest.raises(CutError):
-            patch.setattr(Path, step, cut)
-            recover(path)
-        with monkeypatch.context() as patch, pytest.raises(CutError):
-            patch.setattr("episodes.recovery.sync_folder", cut)
-            recover(path)
+        for place, name in ((Path, step), (episodes.recovery, "sync_folder")):
+            with monkeypatch.context() as patch:
+                patch.setattr(place, name, cut)
+                with pytest.raises(CutError):
+                    recover(path)
         (left,) = [item.name for item in tmp_path.iterdir()]
         assert left == "a.mcap"
         assert len(read_episode(tmp_path / left).ticks) == 400
