@@ -5,7 +5,7 @@ its deadline.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from drivers.arm import BusFault
@@ -23,11 +23,11 @@ from drivers.dynamixel.protocol import (
     sync_write,
 )
 
-_LEAST_PATIENCE_NS = 500_000
-"""An answer may come later than computed by this much before it is asked for again: one in a hundred does on a machine
-that is at ease."""
-_RETRY_MARGIN_NS = 200_000
-"""For waking up in time for a retry."""
+_LEAST_PATIENCE_NS = 1_500_000
+"""An answer may come later than computed by this before it is asked for again. On a busy machine the kernel hands on
+some a millisecond late, while a sound bus loses one in many thousands."""
+_SLACK_NS = 500_000
+"""Likewise for the answer to a retry, and for the rest of one that has begun to come."""
 
 
 @dataclass(slots=True)
@@ -58,8 +58,9 @@ class SyncReader:
 
     A lost answer looks like a late one, and asking twice for a late one costs more than waiting: the second answer
     meets whatever is sent next. So a retry comes at the last moment at which it fits before the deadline, and where it
-    does not fit the deadline alone ends the wait. Answers do not say what they answer: one that comes after the
-    deadline, during the next read of as many bytes, is taken for that one's, a tick old.
+    does not fit the deadline alone ends the wait; but once bytes have come, the rest is soon there or nowhere. Answers
+    do not say what they answer: one that comes after the deadline, during the next read of as many bytes, is taken for
+    that one's, a tick old.
 
     Args:
         return_delay_ns: what each servo waits before it answers.
@@ -109,8 +110,9 @@ class SyncReader:
                         fault |= BusFault.SKIPPED
                     break
                 self.statistics.retries += attempt > 0
-                until = wait_until_ns(now + needed, deadline_ns, needed if attempt < self.retries else None)
-                answers, corrupt = self._request(missing, fast, until)
+                due = now + needed
+                until = wait_until_ns(due, deadline_ns, needed if attempt < self.retries else None)
+                answers, corrupt = self._request(missing, fast, due, until)
                 fault |= self._take(answers, into, fresh)
                 silent = [servo for servo in missing if not fresh[self._index[servo]]]
                 self._count(len(missing) - len(silent), len(silent), corrupt)
@@ -120,7 +122,7 @@ class SyncReader:
                     fault |= BusFault.TIMEOUT
                 if not silent:
                     if attempt:
-                        self._outlast(min(now + needed, deadline_ns))
+                        self._outlast(min(due, deadline_ns))
                     break
                 # A joint answer that stayed away whole is asked for as such once more, lest its first servo is the one
                 # that is gone; single servos answer for themselves.
@@ -154,32 +156,41 @@ class SyncReader:
         counts.corrupt += corrupt
         counts.silent += max(0, silent - corrupt)
 
-    def _request(self, servos: Sequence[int], fast: bool, until_ns: int) -> tuple[list[Status], int]:
+    def _request(self, servos: Sequence[int], fast: bool, due_ns: int, until_ns: int) -> tuple[list[Status], int]:
         """Ask and collect until everybody answered, the last one answered, or ``until_ns``: answers, broken ones."""
         self.statistics.requests += 1
         self.port.flush_input()
         whole = len(servos) == len(self.servos)
         self.port.send(self._everybody[fast] if whole else sync_read(self.address, self.length, servos, fast=fast))
-        return self._collect_fast(servos, until_ns) if fast else self._collect(servos, until_ns)
+        arriving = self._arriving(due_ns, until_ns)
+        return self._collect_fast(servos, arriving) if fast else self._collect(servos, arriving)
 
-    def _collect(self, servos: Sequence[int], until_ns: int) -> tuple[list[Status], int]:
+    def _arriving(self, due_ns: int, until_ns: int) -> Iterator[bytes]:
+        """What comes in until ``until_ns``, or until it has begun to come and then stops."""
+        while data := self.port.receive(until_ns):
+            yield data
+            until_ns = min(until_ns, max(due_ns, time.monotonic_ns()) + _SLACK_NS)
+
+    def _collect(self, servos: Sequence[int], arriving: Iterator[bytes]) -> tuple[list[Status], int]:
         stream = StatusStream(self.length)
         answers: list[Status] = []
-        while len(answers) + stream.corrupt < len(servos) and (data := self.port.receive(until_ns)):
+        for data in arriving:
             answers += stream.feed(data)
             # They answer in the order asked: after the last nobody follows.
-            if answers and answers[-1].servo == servos[-1]:
+            if len(answers) + stream.corrupt >= len(servos) or (answers and answers[-1].servo == servos[-1]):
                 break
         if len(answers) < len(servos):
             answers += stream.finish()
         return answers, stream.corrupt
 
-    def _collect_fast(self, servos: Sequence[int], until_ns: int) -> tuple[list[Status], int]:
+    def _collect_fast(self, servos: Sequence[int], arriving: Iterator[bytes]) -> tuple[list[Status], int]:
         size, head = fast_status_size(self.length, len(servos)), fast_status_head(self.length, len(servos))
         buffer = bytearray()
-        # Noise or the end of an earlier answer may stand in front.
-        while len(buffer) < max(0, buffer.rfind(head)) + size and (data := self.port.receive(until_ns)):
+        for data in arriving:
             buffer += data
+            # Noise or the end of an earlier answer may stand in front.
+            if len(buffer) >= max(0, buffer.rfind(head)) + size:
+                break
         answers, broken = parse_fast(buffer, servos, self.length)
         return answers, max(1, len(buffer) * len(servos) // size - len(answers)) if broken else 0
 
@@ -193,8 +204,8 @@ class SyncReader:
 def wait_until_ns(due_ns: int, deadline_ns: int, retry_ns: int | None) -> int:
     """How long to wait for answers due at ``due_ns``; ``retry_ns``: what asking again takes, None: that is not done."""
     until = deadline_ns
-    if retry_ns is not None and deadline_ns - retry_ns - _RETRY_MARGIN_NS >= due_ns + _LEAST_PATIENCE_NS:
-        until = deadline_ns - retry_ns - _RETRY_MARGIN_NS
+    if retry_ns is not None and deadline_ns - retry_ns - _SLACK_NS >= due_ns + _LEAST_PATIENCE_NS:
+        until = deadline_ns - retry_ns - _SLACK_NS
     return min(until, due_ns + PATIENCE_NS)
 
 

@@ -315,18 +315,6 @@ def test_a_late_joint_answer_in_front_of_the_asked_one_is_passed_over(wire: Wire
         assert reading.fresh.all()
 
 
-@pytest.mark.parametrize("fast", [True, False])
-def test_an_answer_is_waited_for_while_there_is_time(fast: bool) -> None:
-    """It was asked for again after a millisecond, which counted a time-out and left an answer on the line."""
-    with Wire(MODELS, fast=fast) as wire, arm_on(wire) as arm:
-        place(wire)
-        wire.fault = lambda servo, answer: (time.sleep(0.015 if servo in {0xFE, 1} else 0), answer)[1]
-        reading = arm.read(soon())
-        assert reading.fault == BusFault.NONE
-        assert reading.fresh.all()
-        assert arm.statistics.retries == 0
-
-
 def test_a_refusal_is_no_value() -> None:
     with Wire(MODELS, fast=False) as wire, arm_on(wire) as arm:
         place(wire)
