@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Self
 
 from drivers.virtual.client import SimClient, read_ready_file
+from drivers.virtual.live.scratch import OWNER_PREFIX
 from spec.errors import DeviceError
 from spec.robot import Robot
 
@@ -46,7 +47,7 @@ class VirtualRobot:
         if self._attach is not None:
             self.ready_file = self._attach
         else:
-            self._folder = tempfile.TemporaryDirectory(prefix="cadenza-virtual-", ignore_cleanup_errors=True)
+            self._folder = tempfile.TemporaryDirectory(prefix=OWNER_PREFIX, ignore_cleanup_errors=True)
             self.ready_file = Path(self._folder.name) / "ready.json"
             try:
                 self._launch(Path(self._folder.name))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -26,6 +28,7 @@ from dynamixel_sdk import (
 )
 
 from drivers.virtual import SimClient, VirtualRobot
+from drivers.virtual.live.scratch import OWNER_PREFIX
 from spec.errors import DeviceError, SpecError
 from spec.robot import Robot
 from spec.robotfile import load_robot
@@ -302,6 +305,23 @@ def test_the_virtual_arm_dies_with_its_parent() -> None:
     pid, folder = found.stdout.split()
     eventually(lambda: gone(int(pid)))
     eventually(lambda: not Path(folder.decode()).exists())
+
+
+def test_what_a_killed_virtual_arm_left_is_removed_by_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = Path(tempfile.mkdtemp())  # a socket's path must be short
+    monkeypatch.setenv("TMPDIR", str(folder))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    blind = robot(cameras="{}")  # starts faster
+    with VirtualRobot(blind) as alive:
+        with VirtualRobot(blind) as victim:
+            os.kill(victim.pid, signal.SIGKILL)
+            victim.ready_file.parent.rename(folder / f"{OWNER_PREFIX}orphan")  # out of reach of the one who started it
+        assert len(list(folder.iterdir())) == 2
+        with VirtualRobot(blind):
+            assert not (folder / f"{OWNER_PREFIX}orphan").exists()
+        assert alive.ready_file.exists()
+    assert list(folder.iterdir()) == []
+    folder.rmdir()
 
 
 def gone(pid: int) -> bool:

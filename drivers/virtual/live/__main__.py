@@ -25,7 +25,7 @@ def main() -> int:
         die_with_parent(arguments.parent)
     try:
         robot = Robot.model_validate_json(arguments.robot.read_bytes())
-        Host(robot, arguments.seed, arguments.ready_file.absolute()).run()
+        Host(robot, arguments.seed, arguments.ready_file.absolute(), arguments.scratch).run()
     except CadenzaError as error:
         print(error, file=sys.stderr)
         return 2

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Protocol
 
-from spec.errors import CadenzaError
+from spec.errors import CadenzaError, DeviceError
 
 _LONGEST = 65536
 
@@ -33,9 +33,14 @@ class ControlServer:
     """Unix socket served from the host's own loop: no thread, requests are small and rare."""
 
     def __init__(self, path: Path, target: Controlled) -> None:
+        """Raises DeviceError where no socket can be made at ``path``."""
         self._path, self._target = path, target
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self._listener.bind(str(path))
+        try:
+            self._listener.bind(str(path))
+        except OSError as error:
+            self._listener.close()
+            raise DeviceError(f"{path}: no control socket ({error}); set TMPDIR to a shorter path") from None
         self._listener.listen()
         self._listener.setblocking(False)
         self._clients: dict[socket.socket, bytearray] = {}

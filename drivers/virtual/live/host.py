@@ -14,7 +14,6 @@ import select
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections import deque
 from pathlib import Path
@@ -22,6 +21,7 @@ from typing import Any
 
 from drivers.virtual.live.control import ControlServer
 from drivers.virtual.live.parent import exact_timers
+from drivers.virtual.live.scratch import CONTROL, make_folder
 from drivers.virtual.live.stage import Stage
 from drivers.virtual.live.terminal import Terminal
 from drivers.virtual.live.world import VirtualArm, World
@@ -80,15 +80,21 @@ def _servo(line: Line, servo_id: int) -> Servo:
 class Host:
     """Everything of one virtual robot that runs in this process."""
 
-    def __init__(self, robot: Robot, seed: int, ready_file: Path) -> None:
-        """Raises SpecError, MisfitError or DeviceError where the virtual arm cannot be this robot."""
+    def __init__(self, robot: Robot, seed: int, ready_file: Path, scratch: Path | None = None) -> None:
+        """
+        Args:
+            scratch: where to make the folder of device links; None takes the system's temporary one.
+
+        Raises:
+            SpecError, MisfitError, DeviceError: the virtual arm cannot be this robot.
+        """
         self._robot, self._ready_file = robot, ready_file
         self.world = World(robot, seed)
-        self._folder = Path(tempfile.mkdtemp(prefix="cadenza-sim-"))
+        self._folder = make_folder(scratch)
         self.lines = {name: Line(arm, Terminal(self._folder / name)) for name, arm in self.world.arms.items()}
         self._stage = Stage.create(self.world.follower.model.nq)
         self._frozen = self._dropped = 0
-        self._control = ControlServer(self._folder / "control", self)
+        self._control = ControlServer(self._folder / CONTROL, self)
         self._camera_process: subprocess.Popen[bytes] | None = None
         self._stopped = False
         self.slipped_steps = 0
@@ -212,7 +218,7 @@ class Host:
         return {
             **ports,
             "cameras": cameras,
-            "control": str(self._folder / "control"),
+            "control": str(self._folder / CONTROL),
             "pid": os.getpid(),
             "realtime": self._realtime,
         }
@@ -226,12 +232,13 @@ class Host:
             timeout = max(0, self._next_due_ns() - time.monotonic_ns()) * 1e-9
             ready, _, _ = select.select([*waiting, *self._control.waiting()], [], [], timeout)
             now = time.monotonic_ns()
+            for line in self.lines.values():
+                line.speak(now)  # before the physics: what is due has been worked out already
             if ready or now >= self._next_beat_ns:
                 self._advance(now)
             for line in self.lines.values():
                 if line.terminal in ready:
                     line.hear(now)
-                line.speak(time.monotonic_ns())
             self._control.serve(ready)
             if now >= self._next_beat_ns:
                 self._next_beat_ns = now + _BEAT_NS
