@@ -84,38 +84,34 @@ class Session:
     def __init__(self, supervisor: Supervisor, judge: Judge, seconds: float) -> None:
         self._run, self._judge, self._seconds = supervisor, judge, seconds
         self._answers: list[dict[str, Any]] = []
+        self._recording = False
         self._home = supervisor.robot.limits().home
         self._index = _first_free(supervisor.episodes_folder)
 
     def episode(self, number: int) -> EpisodeResult:
-        """Run one episode to its end, whatever that is. Raises nothing on account of it.
-
-        Raises:
-            CadenzaError: too little room on the disk to begin.
-        """
+        """Run one episode to its end, whatever that is. Raises nothing on account of it."""
         path = self._run.episodes_folder / f"episode-{self._index:06d}.mcap"
         self._index += 1
-        opened = False
+        self._recording = False
         began_s = 0.0
         outcome, ended = Outcome.ABORTED, Termination.OPERATOR
         try:
             self._go_home()
             labels = {**self._judge.prepare(number), "mode": self._run.robot.control.mode.value}
             self._wait(lambda: False, SETTLE_S)
-            self._run.begin_episode(path, labels)
-            opened = True
-            self._await_answer("opened")
+            self._open(path, labels)
             began_s = self._start()
             outcome, ended = self._drive(began_s)
         except _BrokenError as broken:
             ended = broken.termination
         seconds = time.monotonic() - began_s if began_s else 0.0
         self._hold()
-        closed = self._close(outcome, ended, seconds) if opened else {}
-        if opened and not closed:
-            return self._lost(path, ended, seconds)
-        where = Path(closed["path"]) if closed else None
-        return EpisodeResult(where, outcome, ended, seconds, closed.get("dropped", {}))
+        if not self._recording:
+            return EpisodeResult(None, outcome, ended, seconds, {})
+        answer = self._close(path, outcome, ended, seconds)
+        if answer.get("path") != str(path):
+            return self._lost(path, ended, seconds, full=answer.get("full", False))
+        return EpisodeResult(path, outcome, ended, seconds, answer["dropped"])
 
     def _go_home(self) -> None:
         self._run.follow(False)
@@ -128,6 +124,18 @@ class Session:
         if watch.tick is None or watch.tick.now_ns <= sent_ns or watch.mode is not Mode.HOLD:
             return False
         return bool(np.all(np.abs(watch.commanded() - self._home) < _NEAR_RAD))
+
+    def _open(self, path: Path, labels: Mapping[str, str]) -> None:
+        """Begin the recording. Whatever befell the recorder before is over once it is ready."""
+        if not self._wait(lambda: self._run.recorder_ready, ANSWER_S):
+            raise _BrokenError(Termination.RECORDER_DIED)
+        self._answers.clear()
+        if not self._run.begin_episode(path, labels):
+            raise _BrokenError(Termination.DISK_FULL)
+        self._recording = True
+        opened = {"kind": "opened", "path": str(path)}
+        if not self._wait(lambda: opened in self._answers, ANSWER_S):
+            raise _BrokenError(Termination.RECORDER_DIED)
 
     def _start(self) -> float:
         """Let the policy drive; returns since when [s]."""
@@ -158,33 +166,25 @@ class Session:
         watch = self._run.watch
         return watch.mode in {Mode.POLICY, Mode.EASE_IN} or watch.speed() > _STANDING_RAD_S
 
-    def _close(self, outcome: Outcome, ended: Termination, seconds: float) -> dict[str, Any]:
-        """The recorder's answer; empty where it has none to give."""
+    def _close(self, path: Path, outcome: Outcome, ended: Termination, seconds: float) -> dict[str, Any]:
+        """What became of the recording, in the recorder's words; empty where it has none."""
         self._run.end_episode(outcome, ended, {"seconds": f"{seconds:.3f}"})
         deadline = time.monotonic() + ANSWER_S
         while time.monotonic() < deadline:
             self._answers += self._run.poll()
             for answer in self._answers:
-                if answer["kind"] == "closed" and "path" in answer:
-                    self._answers.clear()
+                late = answer.get("path") not in {None, str(path)}  # about an episode that was given up before
+                if answer["kind"] in {"died", "failed", "closed"} and not late:
                     return answer
-                if answer["kind"] in {"died", "failed"} or (answer["kind"] == "closed" and "path" not in answer):
-                    self._answers.clear()
-                    return {}
         return {}
 
-    def _lost(self, path: Path, ended: Termination, seconds: float) -> EpisodeResult:
+    def _lost(self, path: Path, ended: Termination, seconds: float, full: bool) -> EpisodeResult:
         """The recorder died or gave up: what is on the disk is recovered."""
         time.sleep(FIRST_BACKOFF_S)
         self._run.recover()
         if ended in {Termination.DONE, Termination.TIME_LIMIT}:
-            ended = Termination.RECORDER_DIED
+            ended = Termination.DISK_FULL if full else Termination.RECORDER_DIED
         return EpisodeResult(path if path.exists() else None, Outcome.ABORTED, ended, seconds, {})
-
-    def _await_answer(self, kind: str) -> None:
-        if not self._wait(lambda: any(answer["kind"] == kind for answer in self._answers), ANSWER_S):
-            raise _BrokenError(Termination.RECORDER_DIED)
-        self._answers = [answer for answer in self._answers if answer["kind"] != kind]
 
     def _wait(self, done: Callable[[], bool], seconds: float) -> bool:
         """Let time pass until ``done``; False when it is up.
@@ -203,7 +203,8 @@ class Session:
                 raise _BrokenError(Termination.CONTROL_DIED)
             if self._run.watch.mode is Mode.FAULT:
                 raise _BrokenError(Termination.FAULT)
-            self._heed_recorder()
+            if self._recording:
+                self._heed_recorder()
         return True
 
     def _heed_recorder(self) -> None:

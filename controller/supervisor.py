@@ -9,7 +9,7 @@ from __future__ import annotations
 import shutil
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from types import FrameType, TracebackType
@@ -97,7 +97,7 @@ class Supervisor:
         self._revive()
         said = [message for name, message in self._messages if name == RECORDER]
         for name, message in self._messages:
-            if message["kind"] == "warning":
+            if message["kind"] in {"warning", "refused"}:
                 self._say(message["text"])
             if name == INFERENCE and message["kind"] == "ready" and self._following:
                 self.follow(True)
@@ -109,6 +109,12 @@ class Supervisor:
     def driving(self) -> bool:
         """Whether the control process lives."""
         return self.processes[CONTROL].alive
+
+    @property
+    def recorder_ready(self) -> bool:
+        """Whether the recorder lives and takes orders."""
+        recorder = self.processes[RECORDER]
+        return recorder.alive and recorder.ready is not None
 
     def order(self, order: Order) -> int:
         """Send one order to the control loop; returns when [ns]."""
@@ -126,14 +132,15 @@ class Supervisor:
         else:
             self.processes[INFERENCE].tell(do="pause")
 
-    def begin_episode(self, path: Path, labels: dict[str, str]) -> None:
-        """Have the recorder open an episode; it answers ``opened`` or ``failed``.
-
-        Raises:
-            CadenzaError: too little room on the disk.
-        """
-        check_room(self.out)
-        self.processes[RECORDER].tell(do="open", path=str(path), labels=labels)
+    def begin_episode(self, path: Path, labels: Mapping[str, str]) -> bool:
+        """Have the recorder open an episode; it answers ``opened`` or ``failed``. False: the disk has no room."""
+        try:
+            check_room(self.out)
+        except CadenzaError as error:
+            self._say(str(error))
+            return False
+        self.processes[RECORDER].tell(do="open", path=str(path), labels=dict(labels))
+        return True
 
     def end_episode(self, outcome: str, termination: str, facts: dict[str, str]) -> None:
         """Have the recorder close it; it answers ``closed`` or ``failed``."""
@@ -212,7 +219,7 @@ class Supervisor:
                 self._messages += [(process.name, message) for message in process.listen()]
                 if not process.alive and process.ready is None:
                     process.listen()
-                    raise DeviceError(process.refusal or f"{process.name}: {_ending(process)}")
+                    raise DeviceError(process.refusal or f"{process.name}: {process.ending()}")
                 if time.monotonic() > until and process.ready is None:
                     raise DeviceError(f"{process.name}: not ready after {READY_S:.0f} s; see {process.log}")
             if self.interrupted:
@@ -227,8 +234,8 @@ class Supervisor:
             if process.refusal is not None:
                 continue
             if process.status is not None and process.ready is not None:
-                self._say(f"{process.name}: {_ending(process)}; starting it again")
-                self._event(time.monotonic_ns(), "died", f"{process.name}: {_ending(process)}")
+                self._say(f"{process.name}: {process.ending()}; starting it again")
+                self._event(time.monotonic_ns(), "died", f"{process.name}: {process.ending()}")
                 self._messages.append((process.name, {"kind": "died"}))
                 process.ready = None
             if process.may_restart():
@@ -294,12 +301,3 @@ def check_room(folder: Path) -> None:
         raise CadenzaError(
             f"{folder}: {free / 1e6:.0f} MB free, {LEAST_FREE_BYTES / 1e6:.0f} MB needed to record an episode"
         )
-
-
-def _ending(process: Process) -> str:
-    """How a process came to its end, in words."""
-    status = process.status
-    if status is not None and status < 0:
-        return f"killed by {signal.Signals(-status).name}"
-    words = process.last_words()
-    return f"ended with status {status}" + (f": {words}" if words else "")

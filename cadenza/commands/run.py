@@ -82,9 +82,11 @@ class RunResult:
 
     @property
     def sound(self) -> bool:
-        """Whether every episode ran to its own end and was recorded whole."""
+        """Whether every episode was driven by the policy to its own end and was recorded whole."""
         return all(
-            result.path is not None and result.termination in {Termination.DONE, Termination.TIME_LIMIT}
+            result.path is not None
+            and result.outcome is not Outcome.ABORTED
+            and result.termination in {Termination.DONE, Termination.TIME_LIMIT}
             for result in self.episodes
         )
 

@@ -148,6 +148,14 @@ class Process:
         self._release()
         return self._child.returncode
 
+    def ending(self) -> str:
+        """How it came to its end, in words."""
+        status = self.status
+        if status is not None and status < 0:
+            return f"killed by {signal.Signals(-status).name}"
+        words = self.last_words()
+        return f"ended with status {status}" + (f": {words}" if words else "")
+
     def last_words(self) -> str:
         """The last line of its log."""
         try:

@@ -1,0 +1,64 @@
+"""Episode after episode: what befalls one of them is no matter for the next."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+from daemon_kit import Script, kill, run_one
+from tiny_bundle import write_tiny_bundle
+
+import controller.supervisor
+from controller.session import Session
+from controller.supervisor import RECORDER, Supervisor
+from drivers.virtual import VirtualRobot
+from episodes.check import check
+from episodes.outcome import Outcome, Termination
+from export.bundle import Bundle
+
+pytestmark = pytest.mark.daemon
+
+
+class Killer(Script):
+    """Kills the recorder before the recording of the first episode begins."""
+
+    def __init__(self, supervisor: Supervisor) -> None:
+        super().__init__(lambda _: True)
+        self._supervisor = supervisor
+
+    def prepare(self, episode: int) -> Mapping[str, str]:
+        if episode == 0:
+            kill(self._supervisor.processes[RECORDER])
+        return super().prepare(episode)
+
+
+def test_a_recorder_that_dies_between_episodes_costs_none(
+    virtual: VirtualRobot, bundle: Bundle, tmp_path: Path
+) -> None:
+    """Its death used to be remembered for ever: every further episode was broken off as it began."""
+    with Supervisor(virtual.robot, bundle, tmp_path, lambda _: None) as supervisor:
+        session = Session(supervisor, Killer(supervisor), 20.0)
+        results = [session.episode(number) for number in range(2)]
+    assert [result.termination for result in results] == [Termination.DONE] * 2
+    assert [result.path and check(result.path) for result in results] == [[], []]
+    assert supervisor.report()["restarts"] == {RECORDER: 1}
+
+
+def test_a_disk_that_fills_up_ends_the_episode_not_the_program(
+    virtual: VirtualRobot, bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines: list[str] = []
+    with Supervisor(virtual.robot, bundle, tmp_path, lines.append) as supervisor:
+        monkeypatch.setattr(controller.supervisor, "LEAST_FREE_BYTES", 1 << 60)
+        result = run_one(supervisor, Script(lambda _: True))
+    assert (result.outcome, result.termination, result.path) == (Outcome.ABORTED, Termination.DISK_FULL, None)
+    assert any("MB needed to record" in line for line in lines)
+
+
+def test_a_policy_that_says_nan_ends_in_a_fault(virtual: VirtualRobot, tmp_path: Path) -> None:
+    bundle = write_tiny_bundle(tmp_path / "nan", virtual.robot.follower.names, ramp=float("nan"))
+    with Supervisor(virtual.robot, bundle, tmp_path / "run", lambda _: None) as supervisor:
+        result = run_one(supervisor, Script(lambda _: False))
+    assert result.termination is Termination.FAULT
+    assert any("NONFINITE" in fault for fault in supervisor.report()["faults"])
