@@ -79,6 +79,8 @@ def load_weights(actor: SequenceActor, tensors: Mapping[str, Tensor], where: Pat
     for name, tensor in tensors.items():
         if name not in wanted:
             raise SpecError(str(where), name, "no such tensor in this actor")
+        if tensor.dtype != wanted[name].dtype:
+            raise SpecError(f"{where}: {name}", str(tensor.dtype), f"type should be {wanted[name].dtype}")
         if tensor.shape != wanted[name].shape:
             raise SpecError(f"{where}: {name}", tuple(tensor.shape), f"shape should be {tuple(wanted[name].shape)}")
         if not bool(tensor.isfinite().all()):

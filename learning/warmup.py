@@ -26,7 +26,7 @@ from learning.checkpoint import (
 from learning.cloning import CloningLoss, cloning_loss, spread_loss
 from learning.windows import Demonstrations, Windows
 from spec.arrays import Int
-from spec.errors import CadenzaError, MisfitError
+from spec.errors import CadenzaError, MisfitError, SpecError
 from spec.files import write_atomically
 
 STATE_FILE, STATE_FACTS, METRICS_FILE = "warmup.safetensors", "warmup.json", "metrics.jsonl"
@@ -104,19 +104,21 @@ class Warmup:
         loss, spread = self._losses(window)
         total = loss + _SPREAD_WEIGHT * spread
         self._optimizer.zero_grad(set_to_none=True)
-        if not bool(total.isfinite()):
-            self.skipped += 1
-            self._bad += 1
-            if self._bad >= _BAD_IN_A_ROW:
-                raise CadenzaError(
-                    f"{self.folder}: step {self.step}: the loss was not finite {self._bad} times in a row"
-                )
-            return {"loss": math.nan}
-        self._bad = 0
         total.backward()  # type: ignore[no-untyped-call]
         norm = torch.nn.utils.clip_grad_norm_(self.actor.parameters(), settings.clip)
+        # A finite loss may still have a gradient that is none; clipping by it would make every weight NaN.
+        if not bool(total.isfinite() & norm.isfinite()):
+            self._skip()
+            return {"loss": math.nan}
+        self._bad = 0
         self._optimizer.step()
         return {"loss": loss.item(), "spread_loss": spread.item(), "gradient": norm.item()}
+
+    def _skip(self) -> None:
+        self.skipped += 1
+        self._bad += 1
+        if self._bad >= _BAD_IN_A_ROW:
+            raise CadenzaError(f"{self.folder}: step {self.step}: the loss was not finite {self._bad} times in a row")
 
     def _losses(self, window: Windows) -> tuple[Tensor, Tensor]:
         settings, actor = self.settings, self.actor
@@ -163,36 +165,44 @@ class Warmup:
         tensors |= {f"adam.{index}.{name}": value for index, part in state.items() for name, value in part.items()}
         tensors["step"] = torch.tensor(self.step)
         write_tensors(self.folder / STATE_FILE, tensors)
-        facts = {"skipped": self.skipped, "settings": self._facts()}
-        write_atomically(self.folder / STATE_FACTS, json.dumps(facts, indent=2).encode())
         training = {**self._facts(), "step": self.step, "episodes": int(self.data.episode[-1]) + 1}
         save_checkpoint(self.folder, self.actor, CheckpointConfig(actor=self.actor.config, training=training))
+        facts = {"skipped": self.skipped, "settings": self._facts()}
+        write_atomically(self.folder / STATE_FACTS, json.dumps(facts, indent=2).encode())
 
     def resume(self) -> bool:
         """Take up the state in ``folder``; False where there is none.
 
         Raises:
             MisfitError: it was trained with other settings or another actor.
+            SpecError: the state there is damaged or foreign.
         """
         path = self.folder / STATE_FACTS
         if not path.exists():
             return False
-        facts = json.loads(path.read_bytes())
-        if facts["settings"] != self._facts() or read_config(self.folder).actor != self.actor.config:
+        try:
+            facts = json.loads(path.read_bytes())
+            settings, skipped = facts["settings"], int(facts["skipped"])
+        except (ValueError, KeyError, TypeError):
+            raise SpecError(str(path), "...", "not the state of a run; remove it, or choose another --out") from None
+        if settings != self._facts() or read_config(self.folder).actor != self.actor.config:
             raise MisfitError(
                 f"{self.folder}: holds a run with other settings; give them again, or choose another --out"
             )
-        tensors = read_tensors(self.folder / STATE_FILE)
         where = self.folder / STATE_FILE
+        tensors = read_tensors(where)
         own = {name.removeprefix("actor."): t for name, t in tensors.items() if name.startswith("actor.")}
         load_weights(self.actor, own, where)
         moments: dict[int, dict[str, Tensor]] = {}
-        for name, tensor in tensors.items():
-            if name.startswith("adam."):
-                _, index, moment = name.split(".")
-                moments.setdefault(int(index), {})[moment] = tensor
+        try:
+            for name, tensor in tensors.items():
+                if name.startswith("adam."):
+                    _, index, moment = name.split(".")
+                    moments.setdefault(int(index), {})[moment] = tensor
+            self.step, self.skipped = int(tensors["step"].item()), skipped
+        except (ValueError, KeyError, RuntimeError):
+            raise SpecError(str(where), "...", "not the state of a run; remove it, or choose another --out") from None
         self._optimizer.load_state_dict({**self._optimizer.state_dict(), "state": moments})
-        self.step, self.skipped = int(tensors["step"].item()), facts["skipped"]
         _drop_after(self.folder / METRICS_FILE, self.step)
         return True
 

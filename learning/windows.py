@@ -19,12 +19,13 @@ from episodes.reader import Episode, read_episode
 from episodes.windows import action_targets, history, newest_at
 from learning.config import ActorConfig
 from spec.action import ActionSpace, encode
-from spec.arrays import Bool, Bytes, Float, Int
+from spec.arrays import Bool, Bytes, Float, Float32, Int
 from spec.errors import CadenzaError, MisfitError, SpecError
 from spec.observation import decode_jpeg, policy_image, policy_state
 
 _APART_NS = 3_600_000_000_000
-"""Episodes are laid on one time axis this far apart, so that one search serves all of them."""
+"""Episodes are laid on one time axis, this far from the end of one to the beginning of the next, so that one search
+serves all of them."""
 
 
 class Labels(StrEnum):
@@ -102,6 +103,8 @@ class Demonstrations:
         for number, path in enumerate(paths):
             self._take(read_episode(path, tuple(config.cameras)), number, gathered)
             progress()
+        if not any(len(part) for part in gathered.observed_ns):
+            raise CadenzaError(f"{paths[0]}: no policy step, here or in the others, before which every camera had seen")
         self._tick_ns = np.concatenate(gathered.tick_ns)
         self._position, self._velocity = np.concatenate(gathered.position), np.concatenate(gathered.velocity)
         self._sent = np.concatenate(gathered.sent)
@@ -126,7 +129,8 @@ class Demonstrations:
             raise MisfitError(f"{episode.path}: joints {list(episode.joints)}, others have {list(self.config.joints)}")
         if not episode.chunks or not len(episode.ticks):
             raise CadenzaError(f"{episode.path}: holds no policy steps to learn from")
-        offset = number * _APART_NS - int(episode.ticks["now_ns"][0])
+        begins_ns = gathered.ends_ns[-1] + _APART_NS if gathered.ends_ns else 0
+        offset = begins_ns - int(episode.ticks["now_ns"][0])
         tick_ns = episode.ticks["now_ns"].astype(np.int64) + offset
         observed = np.array([chunk.observed_ns for chunk in episode.chunks], dtype=np.int64) + offset
         frames = {}
@@ -135,6 +139,7 @@ class Demonstrations:
                 raise MisfitError(f"{episode.path}: no pictures of camera {name!r} (has: {_with_pictures(episode)})")
             frames[name] = newest_at(episode.frames[name].captured_ns + offset, observed)
         seen = (observed >= tick_ns[0]) & np.all([index >= 0 for index in frames.values()], axis=0)
+        seen &= [bool(np.isfinite(chunk.targets).all()) for chunk in episode.chunks]
         if self.labels is Labels.PLAN:
             gathered.plans.append(_plans(episode, self.config.act_chunk_size + 1, self._step_ns)[seen])
         for name, index in frames.items():
@@ -152,7 +157,10 @@ class Demonstrations:
         gathered.ends_ns.append(int(tick_ns[-1]))
 
     def windows(self, rows: Int, delay_s: Float | None = None) -> Windows:
-        """Windows ending at the samples ``rows``, shape (batch,), each seen ``delay_s`` late, shape (batch,)."""
+        """Windows ending at the samples ``rows``, shape (batch,), each seen ``delay_s`` late, shape (batch,).
+
+        A delay is at most one action step: a plan tells no more than that beyond its chunk.
+        """
         config = self.config
         delay_ns = np.zeros(len(rows), np.int64) if delay_s is None else np.rint(delay_s * 1e9).astype(np.int64)
         index, mask = history(
@@ -160,17 +168,29 @@ class Demonstrations:
         )
         instants = np.minimum(self._observed_ns[index] + delay_ns[:, None], self._ends_ns[self.episode[rows], None])
         ticks = newest_at(self._tick_ns, instants.ravel()).reshape(index.shape)
-        actions, known = self._actions(rows, delay_ns)
-        reference = self._sent[ticks[:, -1]]
+        actions, known = self._labels(rows, delay_ns, ticks[:, -1])
         return Windows(
             state=torch.from_numpy(policy_state(self._position[ticks], self._velocity[ticks], config.state)),
             images={name: torch.from_numpy(self._images[name][self._frames[name][index]]) for name in config.cameras},
             mask=torch.from_numpy(mask),
-            actions=torch.from_numpy(_in_action_space(config.action_space, actions, reference)),
+            actions=torch.from_numpy(actions),
             action_mask=torch.from_numpy(known),
         )
 
-    def _actions(self, rows: Int, delay_ns: Int) -> tuple[Float, Bool]:
+    def _labels(self, rows: Int, delay_ns: Int, ticks: Int) -> tuple[Float32, Bool]:
+        """Right actions in action units and where they are known, shapes (batch, C, A) and (batch, C).
+
+        ``ticks`` are those of the observations. A tick that sent nothing says nothing about what was right, and where
+        a delta would start from one it starts from the arm's own position, as in the live policy.
+        """
+        sent = self._sent[ticks]
+        reference = np.where(np.isfinite(sent).all(axis=-1, keepdims=True), sent, self._position[ticks])
+        targets, known = self._targets(rows, delay_ns)
+        actions = _in_action_space(self.config.action_space, targets, reference)
+        known &= np.isfinite(actions).all(axis=-1)
+        return np.where(known[..., None], actions, np.float32(0.0)), known
+
+    def _targets(self, rows: Int, delay_ns: Int) -> tuple[Float, Bool]:
         """Right joint targets [rad] and where they are known, shapes (batch, C, joints) and (batch, C)."""
         length = self.config.act_chunk_size
         observed = self._observed_ns[rows] + delay_ns
@@ -192,10 +212,9 @@ class Demonstrations:
         for start in range(0, len(self), 4096):
             rows = np.arange(start, min(start + 4096, len(self)))
             ticks = newest_at(self._tick_ns, self._observed_ns[rows])
-            targets, known = self._actions(rows, np.zeros(len(rows), dtype=np.int64))
-            moved = _in_action_space(self.config.action_space, targets, self._sent[ticks])
+            labels, known = self._labels(rows, np.zeros(len(rows), dtype=np.int64), ticks)
             states.append(policy_state(self._position[ticks], self._velocity[ticks], self.config.state))
-            actions.append(moved[known])
+            actions.append(labels[known])
         return torch.from_numpy(np.concatenate(states)), torch.from_numpy(np.concatenate(actions))
 
 
@@ -219,7 +238,7 @@ def _plans(episode: Episode, length: int, step_ns: int) -> Float:
     return np.stack([chunk.targets[:length] for chunk in episode.chunks])
 
 
-def _in_action_space(space: ActionSpace, targets: Float, reference: Float) -> np.ndarray[tuple[int, ...], np.dtype]:
+def _in_action_space(space: ActionSpace, targets: Float, reference: Float) -> Float32:
     if space is ActionSpace.JOINT_POSITION:
         return targets.astype(np.float32)
     moved = [encode(space, chunk, start) for chunk, start in zip(targets, reference, strict=True)]

@@ -49,6 +49,10 @@ def main(argv: Sequence[str]) -> int:
         raise SpecError(f"{args.config}: virtual", None, "demonstrations are scripted for the virtual arm only")
     if args.episodes < 1:
         raise SpecError("--episodes", args.episodes, "at least 1")
+    if args.seed < 0:
+        raise SpecError("--seed", args.seed, "zero or more")
+    if not 0.0 <= args.noise <= 1.0:
+        raise SpecError("--noise", args.noise, "from 0 to 1 rad")
     cameras = tuple(dict.fromkeys(args.cameras))
     for name in cameras:
         if name not in robot.cameras:

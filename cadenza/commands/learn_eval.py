@@ -66,8 +66,14 @@ class ActorPilot:
 def main(argv: Sequence[str]) -> int:
     rest, overrides = split_robot_overrides(argv)
     args = parse(Args, rest, "learn eval")
-    if args.episodes < 1:
-        raise SpecError("--episodes", args.episodes, "at least 1")
+    for name in ("episodes", "threads"):
+        if getattr(args, name) < 1:
+            raise SpecError(f"--{name}", getattr(args, name), "at least 1")
+    if args.seed < 0:
+        raise SpecError("--seed", args.seed, "zero or more")
+    for name in ("inference_s", "camera_s"):
+        if not 0.0 <= getattr(args, name) <= 10.0:
+            raise SpecError(f"--{name.replace('_', '-')}", getattr(args, name), "from 0 to 10 s")
     torch.set_num_threads(args.threads)
     robot = load_robot(args.config, overrides)
     actor, _ = load_checkpoint(args.checkpoint)

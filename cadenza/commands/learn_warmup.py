@@ -88,6 +88,12 @@ def main(argv: Sequence[str]) -> int:
     for name in ("steps", "batch", "threads"):
         if getattr(args, name) < 1:
             raise SpecError(f"--{name}", getattr(args, name), "at least 1")
+    if not 0.0 < args.learning_rate < 1.0:
+        raise SpecError("--learning-rate", args.learning_rate, "above 0 and below 1")
+    if not 0.0 <= args.delay_s <= args.actor.act_step_s:
+        raise SpecError("--delay-s", args.delay_s, f"from 0 to one action step ({args.actor.act_step_s:g} s)")
+    if args.seed < 0:
+        raise SpecError("--seed", args.seed, "zero or more")
     torch.set_num_threads(args.threads)
     paths = episode_paths(args.data)
     config = _actor_config(args.actor, read_episode(paths[0], ()).joints)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
@@ -33,9 +34,17 @@ def plan_at(seconds: float, episode: int) -> np.ndarray:
     return np.stack([position_at(seconds + 0.1 * (k + 1), episode) + 0.5 for k in range(PLAN)])
 
 
-def write_episode(folder: Path, number: int, steps: int = 12, cameras: tuple[str, ...] = ("top",)) -> Path:
-    """Frame k is a uniform picture of brightness 10 + 15 k."""
+def write_episode(
+    folder: Path,
+    number: int,
+    steps: int = 12,
+    cameras: tuple[str, ...] = ("top",),
+    silent: Collection[int] = (),
+    refused: Collection[int] = (),
+) -> Path:
+    """Frame k is a uniform picture of brightness 10 + 15 k. ``silent`` ticks send nothing, ``refused`` chunks are NaN."""
     path = folder / f"demo-{number:05d}.mcap"
+    path.unlink(missing_ok=True)
     start = 7_000_000_000 + number * 500_000_000
     with EpisodeWriter(path, Header(robot(), labels={"source": "expert"})) as writer:
         for k in range(steps):
@@ -44,14 +53,16 @@ def write_episode(folder: Path, number: int, steps: int = 12, cameras: tuple[str
                 picture = np.full((48, 64, 3), 10 + 15 * k, dtype=np.uint8)
                 writer.frame(camera, encode_jpeg(picture, 95), now, k)
             chunk = ChunkRecord(sequence=k, observed_ns=now, step_ns=STEP_NS, tick=20 * k, length=PLAN, joints=JOINTS)
-            chunk.targets[: PLAN * JOINTS] = plan_at(0.1 * k, number).ravel().tolist()
+            plan = plan_at(0.1 * k, number) * (np.nan if k in refused else 1.0)
+            chunk.targets[: PLAN * JOINTS] = plan.ravel().tolist()
             chunk.cameras, chunk.frames[0] = 1, k
             writer.chunk(chunk)
             for tick in range(20):
                 record = TickRecord(tick=20 * k + tick, now_ns=now + tick * TICK_NS, joints=JOINTS, mode=Mode.POLICY)
                 seconds = 0.1 * k + 0.005 * tick
                 record.position[:JOINTS] = position_at(seconds, number).tolist()
-                record.sent[:JOINTS] = (position_at(seconds, number) + 0.01).tolist()
+                sent = (position_at(seconds, number) + 0.01) * (np.nan if record.tick in silent else 1.0)
+                record.sent[:JOINTS] = sent.tolist()
                 writer.tick(record)
         writer.close(Outcome.SUCCESS)
     return path

@@ -72,6 +72,8 @@ def test_foreign_tensors(folder: Path) -> None:
     assert "(7,)" in _refused(folder)
     save_file(tensors | {"start": torch.full((32,), float("nan"))}, folder / MODEL_FILE)
     assert "finite" in _refused(folder)
+    save_file(tensors | {"start": torch.zeros(32, dtype=torch.float8_e4m3fn)}, folder / MODEL_FILE)
+    assert "type should be torch.float32" in _refused(folder)
 
 
 def test_foreign_config(folder: Path) -> None:

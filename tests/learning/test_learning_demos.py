@@ -61,6 +61,17 @@ def test_bad_arguments_are_one_line(capsys: pytest.CaptureFixture[str], tmp_path
     for wrong in (["--cameras", "side"], ["--episodes", "0"], ["--config", str(tmp_path / "no.yaml")]):
         assert main(["demos", "--config", CONFIG, "--out", str(tmp_path), *wrong]) == 2
         assert capsys.readouterr().err.count("\n") == 1
+    wrong_words = (
+        (["demos", "--out", str(tmp_path)], ("--seed=-1", "--noise=-1", "--noise=nan")),
+        (["learn", "eval", "x"], ("--seed=-1", "--threads=0", "--inference-s=nan", "--camera-s=-1")),
+        (["learn", "warmup", "--data", "x", "--out", "x"], ("--seed=-1", "--learning-rate=nan", "--delay-s=0.2")),
+    )
+    for command, words in wrong_words:
+        for word in words:
+            assert main([*command, word]) == 2
+            shown = capsys.readouterr().err
+            assert word.partition("=")[0] in shown
+            assert shown.count("\n") == 1
     assert main(["learn", "eval", str(tmp_path / "none"), "--config", CONFIG]) == 2
     assert "not a checkpoint" in capsys.readouterr().err
     assert main(["learn", "warmup", "--data", str(tmp_path), "--out", str(tmp_path / "out")]) == 2

@@ -16,8 +16,8 @@ from learning.checkpoint import load_checkpoint
 from learning.config import ActorConfig
 from learning.plots import plot_warmup
 from learning.samples import load_samples, save_samples
-from learning.warmup import METRICS_FILE, Warmup, WarmupSettings, read_metrics
-from learning.windows import Demonstrations, Labels, episode_paths
+from learning.warmup import METRICS_FILE, STATE_FACTS, STATE_FILE, Warmup, WarmupSettings, read_metrics
+from learning.windows import Demonstrations, Labels, Windows, episode_paths
 from spec.action import ActionSpace
 from spec.errors import CadenzaError, MisfitError, SpecError
 from spec.manifest import ImageInput, StateFeature
@@ -72,6 +72,31 @@ def test_labels_from_what_was_sent_are_masked_at_the_end(folder: Path) -> None:
     assert window.action_mask.tolist() == [[True] * 5, [True] + [False] * 4, [False] * 5]
     due = np.stack([position_at(0.5 + 0.1 * (k + 1), 0) + 0.01 for k in range(5)])
     assert np.allclose(window.actions[0].numpy(), due, atol=1e-6)
+
+
+@pytest.mark.parametrize("space", ActionSpace)
+def test_ticks_that_sent_nothing_teach_nothing(tmp_path: Path, space: ActionSpace) -> None:
+    """They are logged as NaN; one of them used to make every action range NaN."""
+    write_episode(tmp_path, 0, silent=range(0, 160))
+    data = Demonstrations(episode_paths(tmp_path), _config(action_space=space), Labels.SENT)
+    window = data.windows(np.array([0, 3, 6]))
+    # Nothing is sent before 0.8 s; the delta to the action due then starts from a target nobody knows.
+    delta = space is ActionSpace.JOINT_DELTA
+    assert window.action_mask.tolist() == [
+        [False] * 5,
+        [False] * 4 + [not delta],
+        [False, not delta, True, True, True],
+    ]
+    assert bool(window.actions.isfinite().all())
+    assert all(bool(part.isfinite().all()) for part in data.states_and_actions())
+
+
+def test_a_chunk_that_was_none_is_no_sample(tmp_path: Path) -> None:
+    write_episode(tmp_path, 0, refused=(4,))
+    assert len(Demonstrations(episode_paths(tmp_path), _config())) == 11
+    write_episode(tmp_path, 0, refused=range(12))
+    with pytest.raises(CadenzaError, match="no policy step"):
+        Demonstrations(episode_paths(tmp_path), _config())
 
 
 def test_deltas_add_up_to_the_targets(folder: Path) -> None:
@@ -152,6 +177,48 @@ def test_resuming_with_other_settings_is_refused(folder: Path, tmp_path: Path) -
     _warmup(folder, tmp_path, steps=4).run(lambda _: None)
     with pytest.raises(MisfitError, match="other settings"):
         _warmup(folder, tmp_path, steps=4, batch=9).resume()
+
+
+def test_a_first_save_cut_off_anywhere_is_no_obstacle(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Cut off before the checkpoint was written, the counters promised one, and no run could go on or begin there."""
+
+    def cut(*_: object) -> None:
+        raise _KilledError
+
+    monkeypatch.setattr("learning.warmup.save_checkpoint", cut)
+    with pytest.raises(_KilledError):
+        _warmup(folder, tmp_path, steps=4).run(lambda _: None)
+    monkeypatch.undo()
+    again = _warmup(folder, tmp_path, steps=4)
+    assert not again.resume()
+    again.run(lambda _: None)
+    assert load_checkpoint(tmp_path)[1].training["step"] == 4
+
+
+@pytest.mark.parametrize("name", [STATE_FACTS, STATE_FILE])
+def test_a_damaged_state_is_refused(folder: Path, tmp_path: Path, name: str) -> None:
+    _warmup(folder, tmp_path, steps=4).run(lambda _: None)
+    (tmp_path / name).write_bytes(b"{}")
+    with pytest.raises(SpecError, match=name):
+        _warmup(folder, tmp_path, steps=4).resume()
+
+
+def test_a_gradient_that_is_not_finite_changes_nothing(folder: Path, tmp_path: Path) -> None:
+    """The loss may be finite all the same, here as the square root of zero is."""
+    warmup = _warmup(folder, tmp_path, steps=1)
+    losses = warmup._losses
+
+    def steep(window: Windows) -> tuple[torch.Tensor, torch.Tensor]:
+        loss, spread = losses(window)
+        return loss + (0.0 * warmup.actor.mean_head.bias).square().sum().sqrt(), spread
+
+    warmup._losses = steep
+    before = [parameter.clone() for parameter in warmup.actor.parameters()]
+    warmup.run(lambda _: None)
+    assert warmup.skipped == 1
+    assert all(torch.equal(a, b) for a, b in zip(before, warmup.actor.parameters(), strict=True))
 
 
 def test_a_loss_that_is_not_finite_changes_nothing_and_ends_the_run(folder: Path, tmp_path: Path) -> None:
