@@ -11,7 +11,7 @@ import numpy.typing as npt
 from cadenza.picture import FilmStrip, JointTrace
 from episodes.outcome import Outcome
 from episodes.reader import Episode
-from episodes.records import Mode
+from episodes.records import Flag, Mode
 from spec.arrays import Float
 from spec.manifest import ImageInput
 from spec.observation import decode_jpeg, policy_image
@@ -47,11 +47,18 @@ def summarise(episodes: Sequence[Episode]) -> dict[str, Any]:
         "ticks": ticks,
         "missed_ticks": skipped,
         "missed_share": skipped / max(1, ticks + skipped),
-        "lateness_us": percentiles(lateness, (50, 99, 99.9)) | {"max": float(lateness.max())},
+        "lateness_us": percentiles(lateness, (50, 99, 99.9)) | ({"max": float(lateness.max())} if ticks else {}),
+        "limited_share": limited_share(episodes),
         "phase_us": {name: percentiles(values, (50, 99)) for name, values in phases.items()},
         "inference_ms": percentiles(inference, (50, 99)),
         "episode_files": [str(episode.path) for episode in episodes],
     }
+
+
+def limited_share(episodes: Sequence[Episode]) -> float:
+    """Share of the policy's ticks in which the safety envelope changed what was asked; 0 where it never drove."""
+    flags = np.concatenate([episode.ticks["flags"][episode.ticks["mode"] == Mode.POLICY] for episode in episodes])
+    return float(np.mean(flags & Flag.LIMITED != 0)) if flags.size else 0.0
 
 
 def joined_phases(episodes: Sequence[Episode]) -> dict[str, Float]:

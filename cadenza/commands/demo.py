@@ -78,7 +78,7 @@ def main(argv: Sequence[str]) -> int:
     bundle = export_checkpoint(args.checkpoint, args.out / "bundle", None, 1.0)
     console.print(f"running {args.episodes} episodes on {robot.name}, in real time", highlight=False)
     result = run_episodes(robot, bundle, args.out, args.episodes, args.episode_seconds, console)
-    if not result.recorded:
+    if not any(len(episode.ticks) for episode in result.recorded):
         raise CadenzaError(f"{args.out}: no episode was recorded; see {args.out / 'logs'}")
     bars = judge(result.report)
     picture = args.out / "demo.png"

@@ -39,6 +39,9 @@ _ENDS_THE_RUN = {
 }
 """After these, going on is for a person to decide."""
 
+_BUS_COUNTS = {"lost answers": "silent", "corrupt answers": "corrupt", "joint values missing after retries": "stale"}
+"""What a person is told of :class:`drivers.dynamixel.sync.BusStatistics`: most losses are healed by a retry."""
+
 
 @dataclass(frozen=True, slots=True)
 class Args:
@@ -192,9 +195,15 @@ def print_result(result: RunResult, console: Console) -> None:
             f"max {lateness['max']:.0f}; inference ms: p50 {inference['p50']:.1f}, p99 {inference['p99']:.1f}",
             highlight=False,
         )
-    troubles = {"bus errors": run["bus_errors"], "restarts": sum(run["restarts"].values())}
+    bus = run["processes"].get("control", {}).get("bus", {})
     dropped = sum(sum(episode.dropped.values()) for episode in result.episodes)
-    troubles |= {"dropped records": dropped, "not granted": "; ".join(run["realtime_missing"]) or 0}
+    troubles = {
+        "bus errors": run["bus_errors"],
+        **{name: bus[count] for name, count in _BUS_COUNTS.items() if count in bus},
+        "restarts": sum(run["restarts"].values()),
+        "dropped records": dropped,
+        "not granted": "; ".join(run["realtime_missing"]) or 0,
+    }
     console.print(", ".join(f"{name}: {value}" for name, value in troubles.items()), highlight=False)
     if folders := {str(episode.path.parent) for episode in result.episodes if episode.path is not None}:
         console.print(f"recordings in {', '.join(folders)}", highlight=False)

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from cadenza.cli import main
+from cadenza.commands.run import RunResult, print_result
+from cadenza.report import summarise
+from controller.session import EpisodeResult
 from episodes.outcome import Outcome, Termination
+from episodes.reader import read_episode
 from episodes.records import TickRecord
 from episodes.writer import EpisodeWriter, Header
 from spec.robotfile import load_robot
@@ -83,3 +89,34 @@ def test_check_then_recover_then_check(folder: Path, capsys: pytest.CaptureFixtu
     assert row["episode"] == str(folder / "killed.mcap")
     assert main(["episodes", "check", str(folder), "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == {"checked": 2, "findings": {}}
+
+
+def test_an_episode_without_ticks_is_reported_too(tmp_path: Path) -> None:
+    """The recorder was killed as it began; there is no lateness to take the maximum of."""
+    with EpisodeWriter(tmp_path / "a.mcap", Header(load_robot(ROBOT))) as writer:
+        writer.close(Outcome.ABORTED, Termination.RECOVERED)
+    report = summarise([read_episode(tmp_path / "a.mcap")])
+    assert (report["ticks"], report["lateness_us"], report["missed_share"]) == (0, {}, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "termination", "sound"),
+    [
+        (Outcome.SUCCESS, Termination.DONE, True),
+        (Outcome.FAIL, Termination.TIME_LIMIT, True),
+        (Outcome.ABORTED, Termination.TIME_LIMIT, False),  # the policy never drove
+        (Outcome.ABORTED, Termination.RECORDER_DIED, False),
+    ],
+)
+def test_a_run_tells_what_the_bus_lost_and_whether_it_was_sound(
+    outcome: Outcome, termination: Termination, sound: bool
+) -> None:
+    bus = {"silent": 31, "corrupt": 7, "stale": 2}
+    run = {"bus_errors": 3, "restarts": {}, "realtime_missing": [], "processes": {"control": {"bus": bus}}}
+    report = {"success_rate": 1.0, "episodes": 1, "rate_hz": 200.0, "run": run}
+    result = RunResult((EpisodeResult(Path("a.mcap"), outcome, termination, 1.0, {}),), (), report, interrupted=False)
+    shown = io.StringIO()
+    print_result(result, Console(file=shown, width=200))
+    said = "bus errors: 3, lost answers: 31, corrupt answers: 7, joint values missing after retries: 2, restarts: 0"
+    assert said in shown.getvalue()
+    assert result.sound is sound

@@ -42,7 +42,7 @@ def write_episode(
     silent: Collection[int] = (),
     refused: Collection[int] = (),
 ) -> Path:
-    """Frame k is a uniform picture of brightness 10 + 15 k. ``silent`` ticks send nothing, ``refused`` chunks are NaN."""
+    """Frame k is a uniform picture of brightness 10 + 15 k; ``silent`` ticks and ``refused`` chunks hold NaN."""
     path = folder / f"demo-{number:05d}.mcap"
     path.unlink(missing_ok=True)
     start = 7_000_000_000 + number * 500_000_000

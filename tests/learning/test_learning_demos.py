@@ -16,6 +16,7 @@ from episodes.outcome import Outcome
 from episodes.reader import read_episode
 from learning.config import ActorConfig
 from learning.windows import Demonstrations
+from spec.arrays import Float
 from spec.manifest import ImageInput
 
 CONFIG = str(Path(__file__).parents[2] / "robots" / "virtual.yaml")
@@ -57,6 +58,24 @@ def test_a_demonstration_holds_what_a_learner_needs(tmp_path: Path) -> None:
     assert np.allclose(data.windows(np.array([4])).actions[0].numpy(), episode.chunks[4].targets[:8], atol=1e-6)
 
 
+def test_plans_start_turn_and_stop_within_the_limits() -> None:
+    limits, rng, step_s = robot().limits(), np.random.default_rng(3), 0.1
+    expert = PushExpert(robot(), np.array([0.235, 0.0]), step_s)
+    for _ in range(20):
+        start = limits.home + rng.uniform(-0.3, 0.3, 6).clip(limits.lower - limits.home, limits.upper - limits.home)
+        before = start - rng.uniform(-0.6, 0.6) * limits.velocity * step_s
+        plan = expert.plan(start, start, rng.uniform([0.13, -0.06], [0.2, 0.06]), PLAN_STEPS, before)
+        speed = np.diff(np.vstack([before, start, plan]), axis=0) / step_s
+        assert bool((np.abs(speed) <= 0.71 * limits.velocity).all())
+        inside = (plan > limits.lower + 1e-9) & (plan < limits.upper - 1e-9)
+        assert bool(
+            (
+                np.abs(np.diff(speed, axis=0))[inside]
+                <= 0.19 * limits.acceleration[None].repeat(PLAN_STEPS, 0)[inside] * step_s
+            ).all()
+        )
+
+
 def test_bad_arguments_are_one_line(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     for wrong in (["--cameras", "side"], ["--episodes", "0"], ["--config", str(tmp_path / "no.yaml")]):
         assert main(["demos", "--config", CONFIG, "--out", str(tmp_path), *wrong]) == 2
@@ -84,6 +103,7 @@ class _ExpertPilot:
     def __init__(self) -> None:
         self.evaluation: Evaluation | None = None
         self.masks: list[list[bool]] = []
+        self.before: Float | None = None
 
     def encode(self, state, images):
         return state
@@ -94,8 +114,9 @@ class _ExpertPilot:
         env = self.evaluation._env
         expert = PushExpert(robot(), env.task.goal[:2], 0.1)
         cube = env.task.cube()
-        commanded = self.evaluation._env._target
-        return expert.plan(commanded, features[-1].astype(np.float64), np.array([cube.x, cube.y]), 8)
+        commanded = env._target
+        before, self.before = self.before if mask[0] else None, commanded
+        return expert.plan(commanded, features[-1].astype(np.float64), np.array([cube.x, cube.y]), 8, before)
 
 
 def test_the_expert_succeeds_under_the_live_controller_and_its_delays() -> None:
@@ -108,3 +129,5 @@ def test_the_expert_succeeds_under_the_live_controller_and_its_delays() -> None:
     assert [trial.success for trial in trials] == [True] * 3
     assert pilot.masks[0] == [False, True]
     assert pilot.masks[-1] == [True, True]
+    # Its chunks are within the limits, also when they come late.
+    assert all(trial.limited < 0.05 for trial in trials)

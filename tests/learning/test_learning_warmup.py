@@ -77,7 +77,7 @@ def test_labels_from_what_was_sent_are_masked_at_the_end(folder: Path) -> None:
 @pytest.mark.parametrize("space", ActionSpace)
 def test_ticks_that_sent_nothing_teach_nothing(tmp_path: Path, space: ActionSpace) -> None:
     """They are logged as NaN; one of them used to make every action range NaN."""
-    write_episode(tmp_path, 0, silent=range(0, 160))
+    write_episode(tmp_path, 0, silent=range(160))
     data = Demonstrations(episode_paths(tmp_path), _config(action_space=space), Labels.SENT)
     window = data.windows(np.array([0, 3, 6]))
     # Nothing is sent before 0.8 s; the delta to the action due then starts from a target nobody knows.
