@@ -1,7 +1,8 @@
 """What one tick costs without the wire: parse the answers, decide, encode the goals, fill the record. Six joints.
 
 The real loop drives the virtual arm over its pseudo-terminal; each phase is measured in processor time of the loop's
-thread, so that waiting for servos (and for the scheduler) does not count but every system call does.
+thread, so that waiting for servos (and for the scheduler) does not count but every system call does. What the loop does
+between two ticks (its rehearsal) is no part of a tick and shown by itself.
 """
 
 from __future__ import annotations
@@ -26,8 +27,9 @@ from episodes.records import Mode, TickRecord
 from spec.arrays import Float
 from spec.robot import Realtime, Robot
 
-PHASES = ("read", "decide", "write", "rest")
+PHASES = ("read", "decide", "write", "rest", "between")
 """``rest`` is the loop's own: waking, filling and publishing the record, asking the inbox."""
+_READ, _DECIDE, _WRITE, _REST, _BETWEEN = range(len(PHASES))
 
 
 class Stopwatch:
@@ -45,9 +47,15 @@ class Stopwatch:
         self._current[phase] += now - self._last_ns
         self._last_ns = now
 
+    def between(self) -> None:
+        """All since the last record belongs to no tick."""
+        self.lap(_BETWEEN)
+        self._current[_BETWEEN] += sum(self._current[:_BETWEEN])
+        self._current[:_BETWEEN] = [0] * _BETWEEN
+
     def __call__(self, record: TickRecord) -> None:
         """Called with the tick's record: ends the tick."""
-        self.lap(3)
+        self.lap(_REST)
         if record.mode == Mode.POLICY and self._count < len(self._rows):
             self._rows[self._count] = self._current
             self._count += 1
@@ -66,15 +74,15 @@ class TimedArm:
     watch: Stopwatch
 
     def read(self, deadline_ns: int) -> Reading:
-        self.watch.lap(3)
+        self.watch.lap(_REST)
         reading = self.arm.read(deadline_ns)
-        self.watch.lap(0)
+        self.watch.lap(_READ)
         return reading
 
     def write(self, position: Float, deadline_ns: int) -> Applied:
-        self.watch.lap(3)
+        self.watch.lap(_REST)
         applied = self.arm.write(position, deadline_ns)
-        self.watch.lap(2)
+        self.watch.lap(_WRITE)
         return applied
 
     def hold(self) -> None:
@@ -91,10 +99,21 @@ class TimedDecide(Decide):
     watch: Stopwatch
 
     def __call__(self, state: State, inputs: Inputs, now_ns: int) -> tuple[State, Command]:
-        self.watch.lap(3)
+        self.watch.lap(_REST)
         decided = super().__call__(state, inputs, now_ns)
-        self.watch.lap(1)
+        self.watch.lap(_DECIDE)
         return decided
+
+
+class TimedClock(MonotonicClock):
+    """A clock that tells the stopwatch of every sleep: up to the last one before a tick the loop was between ticks."""
+
+    __slots__ = ("watch",)
+    watch: Stopwatch
+
+    def sleep_until_ns(self, deadline_ns: int) -> None:
+        self.watch.between()
+        super().sleep_until_ns(deadline_ns)
 
 
 def measure(seconds: float = 20.0) -> dict[str, object]:
@@ -106,7 +125,7 @@ def measure(seconds: float = 20.0) -> dict[str, object]:
 def _measure(mode: str, seconds: float) -> dict[str, object]:
     with VirtualRobot(virtual_robot({"control.mode": mode})) as virtual:
         times = apart(_drive, virtual.robot, seconds)
-    result: dict[str, object] = {"ticks": len(times), "tick_us": percentiles(times.sum(axis=1))}
+    result: dict[str, object] = {"ticks": len(times), "tick_us": percentiles(times[:, :_BETWEEN].sum(axis=1))}
     for index, phase in enumerate(PHASES):
         result[f"{phase}_us"] = percentiles(times[:, index])
     return result
@@ -115,11 +134,12 @@ def _measure(mode: str, seconds: float) -> dict[str, object]:
 def _drive(robot: Robot, seconds: float) -> Float:
     watch = Stopwatch(round(seconds * robot.control.rate_hz))
     decide = cast(TimedDecide, TimedDecide.of(robot))
-    decide.watch = watch
+    clock = TimedClock()
+    decide.watch = clock.watch = watch
     with DynamixelArm(robot.follower, rate_hz=robot.control.rate_hz) as arm:
         enter_realtime(Realtime.TRY, robot.control.priority, robot.control.cpu)
         timed = cast(Arm, TimedArm(arm, watch))
-        loop = ControlLoop(timed, decide, MonotonicClock(), robot.control.rate_hz, SinePolicy(robot), watch)
+        loop = ControlLoop(timed, decide, clock, robot.control.rate_hz, SinePolicy(robot), watch)
         loop.run(round((seconds + 3.0) * robot.control.rate_hz))
     return watch.microseconds()
 

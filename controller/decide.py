@@ -111,12 +111,12 @@ class Decide:
         envelope: safety envelope made from the same limits.
     """
 
-    __slots__ = ("_bounds", "_control", "_envelope", "_heard_all", "_home", "_period_ns", "_tail_ns", "joints")
+    __slots__ = ("_bounds", "_control", "_envelope", "_heard_all", "_period_ns", "_tail_ns", "home", "joints")
 
     def __init__(self, limits: Limits, control: Control, bounds: Bounds, envelope: Envelope) -> None:
         self.joints = envelope.joints
         self._control, self._bounds, self._envelope = control, bounds, envelope
-        self._home = Motion(tuple(limits.home.tolist()), (0.0,) * self.joints)
+        self.home = Motion(tuple(limits.home.tolist()), (0.0,) * self.joints)
         self._heard_all = (0,) * self.joints
         self._period_ns = control.period_ns
         self._tail_ns = round(control.tail_ms * 1e6)
@@ -249,7 +249,7 @@ class Decide:
     def _at_home(self, commanded: Commanded | None) -> bool:
         return commanded is not None and all(
             abs(p - home) < _HOME_RAD and abs(v) < _HOME_RAD_S
-            for p, v, home in zip(commanded.position, commanded.velocity, self._home.position, strict=True)
+            for p, v, home in zip(commanded.position, commanded.velocity, self.home.position, strict=True)
         )
 
     def _move(
@@ -260,7 +260,7 @@ class Decide:
         if authority.mode is _POLICY and anchored:
             schedule, wish = schedules.target(schedule, self._control, now_ns, commanded.motion)
         elif authority.mode is _EASE_IN and anchored:
-            wish = self._home
+            wish = self.home
         if wish is None:
             stopped = self._envelope.brake(commanded)
             return schedule, stopped, stopped.position, 0

@@ -183,11 +183,10 @@ class Envelope:
         return Step(moved, False, False, True)
 
     def _looked_at(self, moved: Commanded) -> Commanded:
-        """``moved``, knowing where the tool is now, where it is inside the box and was so all the time."""
+        """``moved``, knowing how far inside the box the tool is now."""
         if self._box is None or moved.outside:
             return moved
-        beyond = self._beyond(moved.position)
-        return moved if beyond > 0.0 else moved._replace(seen=moved.position, margin=-beyond)
+        return moved._replace(seen=moved.position, margin=-self._beyond(moved.position))
 
     def _plainly_inside(self, moved: Commanded) -> bool:
         """Whether braking from ``moved`` surely ends inside all limits, by bounds alone.

@@ -1,6 +1,7 @@
 """The same decision in virtual time: as fast as the machine can, with any plant at the other end.
 
-For tests, and for trying a policy before it touches an arm. Nothing sleeps; the clock is the tick counter.
+For tests, for trying a policy before it touches an arm, and for warming up before the first tick. Nothing sleeps; the
+clock is the tick counter.
 """
 
 from __future__ import annotations
@@ -14,12 +15,16 @@ from controller.clock import TickGrid
 from controller.decide import Command, Decide, Inputs, State
 from drivers.arm import BusFault
 from episodes.records import Order
-from spec.arrays import Bool, Float
+from spec.arrays import Bool, Float, frozen
 from spec.chunk import Chunk
 
 Plant = Callable[[Float | None], tuple[Float, Float]]
 """Takes the joint targets of one tick [rad], shape (joints,), or None where nothing is sent; lets one control period
 pass; returns position [rad] and velocity [rad/s]."""
+
+
+_WARM_UP_TICKS = 200
+"""Python 3.11 specialises a function's code within some ten calls; the rest is for rare ways through it."""
 
 
 class Lockstep:
@@ -76,3 +81,19 @@ class Lockstep:
         self._position, self._velocity = self._plant(None if command.position is None else np.array(command.position))
         self._tick += 1
         return command
+
+
+def warm_up(decide: Decide, rate_hz: float) -> None:
+    """Run the decision from start to policy on an arm that only exists here, so that no real tick is the first."""
+
+    def follow(target: Float | None) -> tuple[Float, Float]:
+        return home if target is None else target, still
+
+    home, still = np.array(decide.home.position), np.zeros(decide.joints)
+    arm = Lockstep(decide, rate_hz, follow, home)
+    step_ns = round(20e9 / rate_hz)
+    for tick in range(_WARM_UP_TICKS):
+        chunk = None
+        if tick % 10 == 0:
+            chunk = Chunk(tick, arm.now_ns, step_ns, frozen(home + 1e-3 * np.sin(np.arange(16.0) + tick)[:, None]))
+        arm.step(chunk, Order.START if tick == 0 else None)

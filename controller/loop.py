@@ -20,11 +20,13 @@ import numpy as np
 from controller.authority import Engagement, Fault
 from controller.clock import Clock, TickGrid, Wake
 from controller.decide import Command, Decide, Inputs, State
+from controller.lockstep import warm_up
 from drivers.arm import Applied, Arm, BusFault, Reading
 from episodes.records import Flag, Mode, Order, TickRecord
 from spec.arrays import Float
 from spec.chunk import Chunk
 from spec.errors import DeviceError
+from spec.robot import MAX_JOINTS
 
 _log = logging.getLogger(__name__)
 
@@ -162,6 +164,7 @@ class ControlLoop:
 
     def _run(self, ticks: int | None) -> Termination:
         clock = self._clock
+        warm_up(self._decide, self._rate_hz)
         grid = TickGrid.at(self._rate_hz, clock.now_ns())
         planned = 1
         last_tick = None if ticks is None else planned + ticks
@@ -273,10 +276,8 @@ class _Filling:
         self._times = _packer(record, "tick", "now_ns", "Q6q")
         self._skipped = _packer(record, "joints", "skipped", "2I")
         self._outcome = _packer(record, "mode", "bus_errors", "IIqIIII")
-        self._floats = {
-            name: _packer(record, name, name, f"{joints}d")
-            for name in ("asked", "limited", "limited_velocity", "limited_acceleration")
-        }
+        each = f"{joints}d{8 * (MAX_JOINTS - joints)}x"
+        self._motion = _packer(record, "asked", "limited_acceleration", 4 * each)
 
         def view(name: str) -> Float:
             return np.ctypeslib.as_array(getattr(record, name))[:joints]
@@ -308,11 +309,12 @@ class _Filling:
         self._skipped(self._joints, wake.skipped)
         self._position[:], self._velocity[:], self._effort[:] = reading.position, reading.velocity, reading.effort
         self._raw[:], self._fresh[:] = reading.raw, reading.fresh
-        commanded, floats = command.commanded, self._floats
-        floats["asked"](*(command.asked or self._nowhere))
-        floats["limited"](*(commanded.position if commanded else self._nowhere))
-        floats["limited_velocity"](*(commanded.velocity if commanded else self._nowhere))
-        floats["limited_acceleration"](*(commanded.acceleration if commanded else self._nowhere))
+        commanded, nowhere = command.commanded, self._nowhere
+        if commanded is None:
+            self._motion(*nowhere, *nowhere, *nowhere, *nowhere)
+        else:
+            asked = command.asked or nowhere
+            self._motion(*asked, *commanded.position, *commanded.velocity, *commanded.acceleration)
         flags = command.flags | (_LATE if wake.skipped else 0)
         write_fault = 0
         if applied is None:
@@ -336,7 +338,7 @@ def _packer(record: TickRecord, first: str, last: str, layout: str) -> Callable[
     """A function that writes the fields from ``first`` to ``last``, of this struct ``layout``, into the record."""
     begin: int = getattr(TickRecord, first).offset
     fields = struct.Struct(f"={layout}")
-    end: int = getattr(TickRecord, last).offset + (fields.size if first == last else getattr(TickRecord, last).size)
+    end: int = getattr(TickRecord, last).offset + getattr(TickRecord, last).size
     if end - begin != fields.size:
         raise TypeError(f"TickRecord: {first} to {last} are {end - begin} bytes, not {fields.size} ({layout})")
     return functools.partial(fields.pack_into, record, begin)

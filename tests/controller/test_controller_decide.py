@@ -10,6 +10,7 @@ import json
 import math
 from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from controller_plant import MODEL, STEP_NS, chunk, robot, sine
 
 from controller.authority import Engagement
 from controller.decide import Command, Decide, Inputs, State
+from controller.lockstep import warm_up
 from drivers.arm import BusFault
 from episodes.records import Flag, Mode, Order
 from spec.errors import MisfitError
@@ -140,6 +142,29 @@ def test_a_model_that_does_not_fit_is_refused_before_the_first_tick(tmp_path: Pa
     box = {"x": [-1, 1], "y": [-1, 1], "z": [-1, 1]}
     with pytest.raises(MisfitError, match="has no joint 'j1'"):
         Decide.of(robot(model=path, workspace=box))
+
+
+class Watched(Decide):
+    """Notes what it decided."""
+
+    __slots__ = ("seen",)
+    seen: list[Command]
+
+    def __call__(self, state: State, inputs: Inputs, now_ns: int) -> tuple[State, Command]:
+        after, command = super().__call__(state, inputs, now_ns)
+        self.seen.append(command)
+        return after, command
+
+
+@pytest.mark.parametrize("mode", list(ChunkMode))
+def test_the_warm_up_goes_all_the_way_to_the_policy(mode: ChunkMode) -> None:
+    decide = cast(Watched, Watched.of(robot(6, mode=mode)))
+    decide.seen = []
+    warm_up(decide, 200.0)
+    driving = [command for command in decide.seen if command.mode is Mode.POLICY]
+    assert len(driving) > 100
+    assert sum(bool(command.flags & Flag.NEW_CHUNK) for command in driving) > 10
+    assert not any(command.refusal for command in decide.seen)
 
 
 def _golden() -> list[list[object]]:

@@ -127,6 +127,17 @@ def test_an_asked_position_outside_stops_at_the_limit_and_says_so() -> None:
     assert now.position == pytest.approx((1.5, -1.5), abs=1e-3)
 
 
+@pytest.mark.parametrize("side", [-1.0, 1.0])
+def test_a_target_that_claims_a_speed_it_does_not_have_takes_nobody_over_the_limit(side: float) -> None:
+    """Each such target could be passed through; chasing it for ever overshoots by 0.09 rad if nothing checks."""
+    now, asked = ENVELOPE.standing((0.0, 0.0)), Motion((1.425 * side, 0.0), (2.5 * side, 0.0))
+    furthest = 0.0
+    for _ in range(200):
+        now = ENVELOPE.follow(now, asked).commanded
+        furthest = max(furthest, side * now.position[0])
+    assert 1.425 < furthest <= 1.5 + TOLERANCE
+
+
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
 def test_what_is_not_a_number_brakes(bad: float) -> None:
     now = ENVELOPE.standing((0.0, 0.0))

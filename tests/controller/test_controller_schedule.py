@@ -115,6 +115,31 @@ def test_the_target_is_smooth_at_every_switch(mode: ChunkMode, seed: int, latenc
                 assert motion[part] == pytest.approx(wished, abs=1e-9)
 
 
+@given(seed=st.integers(0, 2**31), steps=st.lists(st.integers(15, 45), min_size=1, max_size=6))
+def test_a_cubic_kept_for_later_says_what_all_chunks_together_say(seed: int, steps: list[int]) -> None:
+    """Chunks of any step and phase: a tick evaluates the mean of their curves and what is left to fade."""
+    rng = np.random.default_rng(seed)
+    control, schedule = _control(ChunkMode.ENSEMBLE, ensemble_m=0.3), Schedule()
+    kept = 0
+    for tick in range(120):
+        now = tick * PERIOD_NS
+        if tick % 20 == 0 and tick // 20 < len(steps):
+            observed = now - int(rng.integers(0, 4 * PERIOD_NS))
+            made = Chunk(tick, observed, steps[tick // 20] * 2_000_003, frozen(rng.uniform(-1.0, 1.0, (20, 2))))
+            schedule = taken(schedule, made, now)
+        before = schedule.piece
+        schedule, motion = target(schedule, control, now, STANDING)
+        if motion is None or schedule.mix is None:
+            continue
+        kept += schedule.piece is before
+        mean = schedule.mix.cubic(now).at(now)
+        left = schedule.splice.at(now) if schedule.splice is not None and schedule.splice.covers(now) else None
+        for part in (0, 1):
+            whole = np.add(mean[part], 0.0 if left is None else left[part])
+            assert motion[part] == pytest.approx(whole.tolist(), abs=1e-9)
+    assert kept > 20
+
+
 @pytest.mark.parametrize("mode", [ChunkMode.ENSEMBLE, ChunkMode.LATEST, ChunkMode.OPEN_LOOP])
 @given(phases=st.lists(st.integers(0, 18), min_size=3, max_size=8), m=st.floats(0.0, 2.0))
 def test_chunks_that_agree_are_followed_exactly(mode: ChunkMode, phases: list[int], m: float) -> None:
