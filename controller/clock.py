@@ -59,7 +59,7 @@ class MonotonicClock:
         return time.monotonic_ns()
 
     def sleep_until_ns(self, deadline_ns: int) -> None:
-        self._sleep_until_ns(deadline_ns - HEAD_START_NS)
+        self._sleep_until_ns(max(0, deadline_ns - HEAD_START_NS))
         self._sleep_until_ns(deadline_ns)
 
     def _sleep_until_ns(self, deadline_ns: int) -> None:
