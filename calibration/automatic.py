@@ -20,7 +20,7 @@ import numpy as np
 from calibration.bench import Bench, settled
 from calibration.measurement import Measured
 from spec.arrays import Int
-from spec.errors import DeviceError, MisfitError
+from spec.errors import DeviceError, MisfitError, SpecError
 from spec.robot import Arm, Robot
 
 SPEED = 2.0
@@ -88,10 +88,14 @@ def stops(robot: Robot, arm: Arm) -> dict[str, tuple[float, float]]:
 
     Raises:
         MisfitError: no model, or a joint it does not have.
+        SpecError: MuJoCo cannot read the model.
     """
     if robot.model is None:
         raise MisfitError(f"robot {robot.name}: automatic calibration needs model: the arm's MJCF with its joint stops")
-    mjcf = mujoco.MjModel.from_xml_path(str(robot.model))
+    try:
+        mjcf = mujoco.MjModel.from_xml_path(str(robot.model))
+    except ValueError as error:
+        raise SpecError(str(robot.model), " ".join(str(error).split())[:200], "MuJoCo cannot read the model") from None
     result = {}
     for name in arm.names:
         joint = mujoco.mj_name2id(mjcf, mujoco.mjtObj.mjOBJ_JOINT, name)

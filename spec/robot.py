@@ -188,7 +188,7 @@ class Virtual(Section):
     """Ready file of a running ``cadenza sim``; None starts one of its own."""
     task: str = "push"
     """What stands on the table."""
-    seed: int = 0
+    seed: int = Field(default=0, ge=0)
     wire_time: bool = True
     """Packets take as long as they would at the set baud."""
 

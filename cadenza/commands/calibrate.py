@@ -25,6 +25,7 @@ from calibration.measurement import Measured, angles, calibration_of, shortfalls
 from calibration.verification import verify
 from spec.calibration import Calibration, save_calibration
 from spec.errors import CadenzaError, SpecError
+from spec.files import write_atomically
 from spec.robot import Arm, Robot
 from spec.robotfile import load_robot
 
@@ -74,9 +75,22 @@ def main(argv: Sequence[str]) -> int:
         arm = _section(live, args.arm, args.config)
         measured = _automatically(live, arm, console) if args.auto else _by_hand(arm, console)
         calibration = calibration_of(arm, measured)
-        save_calibration(calibration, arm.calibration)
-        verify(arm, calibration, hold=args.auto)
+        _keep(calibration, arm, hold=args.auto)
     return _report(arm, calibration, console, as_json=args.json)
+
+
+def _keep(calibration: Calibration, arm: Arm, *, hold: bool) -> None:
+    """Save, and read back through the driver. One that fails there must not be what the next run goes by."""
+    former = arm.calibration.read_bytes() if arm.calibration.exists() else None
+    save_calibration(calibration, arm.calibration)
+    try:
+        verify(arm, calibration, hold=hold)
+    except BaseException:
+        if former is None:
+            arm.calibration.unlink()
+        else:
+            write_atomically(arm.calibration, former)
+        raise
 
 
 @contextmanager

@@ -43,9 +43,10 @@ def main(argv: Sequence[str]) -> int:
     args = parse(Args, rest, "sim")
     if args.parent_death:
         die_with_parent(os.getppid())
+    if args.seed is not None:
+        overrides = {**overrides, "virtual.seed": str(args.seed)}
     robot = load_robot(args.config, overrides)
-    configured = robot.virtual.seed if robot.virtual else 0
-    host = Host(robot, configured if args.seed is None else args.seed, args.ready_file.absolute())
+    host = Host(robot, robot.virtual.seed if robot.virtual else 0, args.ready_file.absolute())
     print(
         f"virtual arm {robot.name}: starting; {args.ready_file} appears when it is ready, Ctrl-C stops it", flush=True
     )

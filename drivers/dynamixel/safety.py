@@ -104,6 +104,7 @@ def program(bus: Bus, servo: int, model: Model, wanted: Programming, *, may_rela
                     f"{bus.port.device}: {bus.name(servo)}: holds torque, and {name} must become {value}, which needs "
                     "torque off; support the arm and switch its power off and on"
                 )
+            _check_it_can_hold_again(bus, servo, model, wanted)
             bus.write(servo, model["torque_enable"], 0)
         for name, value in _limits_last(differing).items():
             bus.write(servo, model[name], value)
@@ -119,6 +120,17 @@ def program(bus: Bus, servo: int, model: Model, wanted: Programming, *, may_rela
                 f"{bus.port.device}: {bus.name(servo)}: {name}({model[name].address}) reads {found[name]} after "
                 f"{value} was written; the servo is not safe to use"
             )
+
+
+def _check_it_can_hold_again(bus: Bus, servo: int, model: Model, wanted: Programming) -> None:
+    """A servo refuses a goal outside its new limits: it would be let go and stay limp."""
+    limits = wanted.eeprom.get("min_position_limit"), wanted.eeprom.get("max_position_limit")
+    here = bus.read(servo, model["present_position"]) % model.resolution  # position mode knows one turn only
+    if limits[0] is not None and limits[1] is not None and not limits[0] <= here <= limits[1]:
+        raise DeviceError(
+            f"{bus.port.device}: {bus.name(servo)}: holds torque at tick {here}, outside its limits {list(limits)}, "
+            "where it could not be held again; support the arm, switch its power off and on and move it inside"
+        )
 
 
 def _eeprom(bus: Bus, servo: int, model: Model) -> dict[str, int]:

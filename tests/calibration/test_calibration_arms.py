@@ -110,6 +110,28 @@ def test_stops_need_a_model_with_these_joints(virtual: VirtualRobot, tmp_path: P
         stops(robot.model_copy(update={"model": other}), robot.follower)
 
 
+def test_a_model_that_cannot_be_read_is_one_line(virtual: VirtualRobot, tmp_path: Path) -> None:
+    broken = virtual.robot.model_copy(update={"model": tmp_path / "missing.xml"})
+    with pytest.raises(SpecError, match=r"missing.xml: .*: MuJoCo cannot read the model$"):
+        stops(broken, virtual.robot.follower)
+
+
+def test_a_calibration_the_arm_contradicts_does_not_replace_the_former(virtual: VirtualRobot, tmp_path: Path) -> None:
+    path = tmp_path / "arm.json"
+    leader = virtual.robot.leader
+    assert leader is not None
+    arm, measured = leader.model_copy(update={"calibration": path}), shipped(leader)
+    pan = measured.joints["shoulder_pan"]
+    elsewhere = pan.model_copy(update={"range_ticks": (pan.zero_ticks + 900, pan.zero_ticks + 1800)})
+    wrong = measured.model_copy(update={"joints": {**measured.joints, "shoulder_pan": elsewhere}})
+    for former in (None, b"as it was"):
+        if former is not None:
+            path.write_bytes(former)
+        with pytest.raises(DeviceError, match=r"shoulder_pan: stands at .* outside its sweep"):
+            calibrate._keep(wrong, arm, hold=False)
+        assert (path.read_bytes() if path.exists() else None) == former
+
+
 def test_shipped_calibrations_fit_the_robot_file() -> None:
     robot = load_robot(ROBOT)
     for arm in (robot.follower, robot.leader):

@@ -133,6 +133,16 @@ def test_an_arm_found_holding_is_not_dropped(wire: Wire) -> None:
         assert wire.servos[3].get("goal_position") == 2222
 
 
+def test_an_arm_that_could_not_be_held_again_is_not_let_go(wire: Wire) -> None:
+    """Its goal was refused after torque had gone off: the arm fell."""
+    wire.servos[3].put("operating_mode", 4)
+    wire.servos[3].put("present_position", 4096 + 200)
+    wire.servos[3].put("torque_enable", 1)
+    with pytest.raises(DeviceError, match=r"j3 \(id 3\): holds torque at tick 200, outside its limits \[1089, 3111\]"):
+        arm_on(wire, may_relax=True).open()
+    assert wire.servos[3].get("torque_enable") == 1
+
+
 def test_a_missing_servo_says_who_is_there(wire: Wire) -> None:
     wire.mute.add(3)
     with pytest.raises(DeviceError, match=r"j3 \(id 3\): no answer at 1000000 baud; on the bus: 1 \(XL430-W250\), 2"):

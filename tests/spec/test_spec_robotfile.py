@@ -56,6 +56,7 @@ def test_off_means_off_though_yaml_reads_a_boolean() -> None:
         ("control.rate_hz", ".nan", "control.rate_hz: nan"),
         ("control.rate_hz", ".inf", "control.rate_hz: inf"),
         ("follower.joints.gripper.velocity", ".inf", "follower.joints.gripper.velocity: inf"),
+        ("virtual.seed", "-1", "virtual.seed: -1"),
         ("follower.serial", "../../etc", "follower.serial"),
         ("name.deeper", "1", "--robot.name.deeper: 'name': holds a value, not fields"),
         ("control", "{rate_hz: [", "--robot.control: '{rate_hz: [': not a valid YAML value"),

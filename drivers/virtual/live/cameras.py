@@ -25,6 +25,7 @@ from drivers.virtual.live.parent import die_with_parent
 from drivers.virtual.live.stage import Stage
 from drivers.virtual.render import Renderer, check_cameras
 from drivers.virtual.scene import follower_model
+from spec.errors import CadenzaError
 from spec.robot import Camera, Robot
 
 _QUALITY = 95
@@ -185,9 +186,17 @@ def main() -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopped.set())
     cv2.setNumThreads(1)
-    robot = Robot.model_validate_json(arguments.robot.read_bytes())
+    try:
+        return _serve(arguments.robot, arguments.stage, stopped)
+    except CadenzaError as error:
+        print(error, file=sys.stderr)
+        return 2
+
+
+def _serve(description: Path, descriptor: int, stopped: threading.Event) -> int:
+    robot = Robot.model_validate_json(description.read_bytes())
     feeds = {name: Feed(name, camera, 1 << k) for k, (name, camera) in enumerate(robot.cameras.items())}
-    stage = Stage(arguments.stage, follower_model(robot).nq)
+    stage = Stage(descriptor, follower_model(robot).nq)
     studio = Studio(robot, stage, feeds)
     server = CameraServer(feeds)
     threading.Thread(target=server.serve_forever, daemon=True).start()
