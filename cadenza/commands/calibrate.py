@@ -140,7 +140,10 @@ def _confirm(console: Console, text: str) -> None:
 
 def _entered() -> bool:
     """Whether a line waits on standard input; takes it."""
-    return bool(select.select((sys.stdin,), (), (), 0)[0]) and sys.stdin.readline() is not None
+    waits = bool(select.select((sys.stdin,), (), (), 0)[0])
+    if waits:
+        sys.stdin.readline()
+    return waits
 
 
 def _sweep_table(joints: Mapping[str, tuple[int, int, int]]) -> Table:

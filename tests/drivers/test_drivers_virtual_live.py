@@ -255,6 +255,9 @@ def test_wrong_requests_are_one_line_errors(virtual: VirtualRobot) -> None:
         virtual.client.inject({"arm": "third"})
     with pytest.raises(DeviceError, match="no such id on this bus"):
         virtual.client.inject({"overload": 99})
+    with pytest.raises(DeviceError, match="OverflowError"):  # it ended the virtual arm
+        virtual.client.inject({"hardware_error": [1, 4096]})
+    assert virtual.client.state()
 
 
 def test_a_robot_the_virtual_arm_cannot_be_is_refused_in_one_line() -> None:

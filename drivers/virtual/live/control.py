@@ -89,5 +89,5 @@ class ControlServer:
             return {"result": getattr(self._target, name)(**arguments)}
         except CadenzaError as error:
             return {"error": str(error)}
-        except (ValueError, KeyError, TypeError, StopIteration, AttributeError) as error:
+        except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RuntimeError) as error:
             return {"error": f"control: {bytes(line[:80])!r}: {type(error).__name__} {error}"}
