@@ -100,6 +100,8 @@ class VirtualRobot:
                 ],
                 stdin=subprocess.DEVNULL,
                 stderr=errors,
+                # Ctrl-C is for whoever drives the arm: it must still be there to be braked and held.
+                start_new_session=True,
             )
         deadline = time.monotonic() + _START_S
         while not self.ready_file.exists():

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import os
+import signal
+import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-from daemon_kit import Script, kill, run_one
+from daemon_kit import Script, eventually, kill, run_one
 from tiny_bundle import write_tiny_bundle
 
 import controller.supervisor
@@ -15,6 +20,7 @@ from controller.supervisor import RECORDER, Supervisor
 from drivers.virtual import VirtualRobot
 from episodes.check import check
 from episodes.outcome import Outcome, Termination
+from episodes.reader import read_episode
 from export.bundle import Bundle
 
 pytestmark = pytest.mark.daemon
@@ -62,3 +68,18 @@ def test_a_policy_that_says_nan_ends_in_a_fault(virtual: VirtualRobot, tmp_path:
         result = run_one(supervisor, Script(lambda _: False))
     assert result.termination is Termination.FAULT
     assert any("NONFINITE" in fault for fault in supervisor.report()["faults"])
+
+
+def test_ctrl_c_ends_the_episode_in_order(bundle: Bundle, tmp_path: Path) -> None:
+    """A terminal sends it to the whole group: the virtual arm used to vanish under a controller about to brake."""
+    command = ["-m", "cadenza", "run", "--bundle", str(bundle.folder), "--out", str(tmp_path), "--realtime", "off"]
+    rate = ["--robot.control.rate_hz", "100"]
+    child = subprocess.Popen([sys.executable, *command, *rate], stdout=subprocess.DEVNULL, start_new_session=True)
+    part, whole = (tmp_path / "episodes" / f"episode-000000.mcap{end}" for end in (".part", ""))
+    assert eventually(lambda: part.exists() and part.stat().st_size > 200_000, 60.0)
+    os.killpg(child.pid, signal.SIGINT)
+    assert child.wait(60) == 130
+    assert read_episode(whole).termination is Termination.OPERATOR
+    run = json.loads((tmp_path / "report.json").read_text())["run"]
+    assert run["faults"] == []
+    assert not [event for event in run["events"] if event.endswith("camera_lost")]
