@@ -119,8 +119,11 @@ class Manifest(Section):
         return self
 
 
-def check_fit(manifest: Manifest, robot: Robot) -> None:
+def check_fit(manifest: Manifest, robot: Robot, calibration: str | None = None) -> None:
     """Refuse a bundle that was made for another robot.
+
+    Args:
+        calibration: hash of the follower's calibration, where it is at hand; compared if the bundle names one.
 
     Raises:
         MisfitError: says which part differs.
@@ -129,6 +132,11 @@ def check_fit(manifest: Manifest, robot: Robot) -> None:
     if manifest.joints != have:
         raise MisfitError(
             f"bundle {manifest.name}: joints {list(manifest.joints)} do not fit the robot's {list(have)} ({robot.name})"
+        )
+    if calibration is not None and manifest.calibration not in {None, calibration}:
+        raise MisfitError(
+            f"bundle {manifest.name}: trained under calibration {str(manifest.calibration)[:12]}, the arm "
+            f"{robot.follower.serial} has {calibration[:12]} ({robot.follower.calibration})"
         )
     for name in manifest.observation.cameras:
         if name not in robot.cameras:

@@ -136,8 +136,7 @@ def run_episodes(
     Raises:
         CadenzaError: something is missing or does not fit; nothing has moved then.
     """
-    check_fit(bundle.manifest, robot)
-    load_calibration(robot.follower)
+    check_fit(bundle.manifest, robot, load_calibration(robot.follower).digest())
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with ExitStack() as stack:
         progress = stack.enter_context(Progress(*columns, console=console, transient=True))

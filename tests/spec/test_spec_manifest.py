@@ -94,3 +94,6 @@ def test_a_bundle_of_another_robot_is_refused(tmp_path: Path) -> None:
     wrist = {"history": 2, "step_s": 0.1, "cameras": {"wrist": {"height": 96, "width": 96}}}
     with pytest.raises(MisfitError, match="camera 'wrist' is not on robot"):
         check_fit(manifest(tmp_path, observation=wrist), robot)
+    check_fit(manifest(tmp_path, calibration="aa"), robot, "aa")
+    with pytest.raises(MisfitError, match=r"trained under calibration aa, the arm .* has bb"):
+        check_fit(manifest(tmp_path, calibration="aa"), robot, "bb")
