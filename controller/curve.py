@@ -12,8 +12,6 @@ import numpy as np
 
 from spec.arrays import Float
 
-_POWERS = np.array([[0.0], [1.0], [2.0], [3.0]])
-
 
 class Motion(NamedTuple):
     """Where the joints are and how fast they go, each of length joints."""
@@ -99,6 +97,7 @@ def curve_through(targets: Float, step_s: float) -> Float:
     curve = np.zeros((length + 1, 4, joints))
     curve[:, 0], curve[:, 1] = knots, slope
     curve[:-1, 2], curve[:-1, 3] = rise - start - bend, bend
-    curve *= (1.0 / step_s) ** _POWERS
+    rate = 1.0 / step_s
+    curve *= np.array([[1.0], [rate], [rate * rate], [rate * rate * rate]])
     curve.setflags(write=False)
     return curve

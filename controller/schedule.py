@@ -163,8 +163,8 @@ def refusal(chunk: Chunk, schedule: Schedule, joints: int, since_ns: int, now_ns
     targets = chunk.targets
     if targets.ndim != 2 or targets.shape[1] != joints or not 1 <= targets.shape[0] <= MAX_LENGTH or chunk.step_ns <= 0:
         return Refusal.SHAPE
-    low, high = np.minimum.reduce(targets, axis=None), np.maximum.reduce(targets, axis=None)
-    if not (low >= -MAX_RAD and high <= MAX_RAD):  # not (a <= b): true for NaN as well
+    values: list[float] = targets.ravel().tolist()
+    if not math.isfinite(sum(values)) or min(values) < -MAX_RAD or max(values) > MAX_RAD:
         return Refusal.NONFINITE
     if chunk.observed_ns > now_ns + slack_ns:
         return Refusal.FUTURE
