@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from motion_checks import check_motion
 
 from controller.clock import MonotonicClock
 from controller.decide import Decide
@@ -76,11 +77,8 @@ def _drive(
 
 
 def _check_limits(records: list[TickRecord]) -> None:
-    sent = np.array([record.limited[:6] for record in records if record.mode != Mode.IDLE])
-    period = 1.0 / ROBOT.control.rate_hz
-    assert (np.abs(np.diff(sent, axis=0)) <= LIMITS.velocity * period * 1.001).all()
-    assert (np.abs(np.diff(sent, 2, axis=0)) <= LIMITS.acceleration * period**2 * 1.001).all()
-    assert (np.abs(np.diff(sent, 3, axis=0)) <= LIMITS.jerk * period**3 * 1.01).all()
+    flags = np.array([record.flags for record in records])
+    check_motion(flags, np.array([record.limited[:6] for record in records]), ROBOT)
 
 
 def test_the_policy_moves_the_virtual_arm(virtual: VirtualRobot) -> None:

@@ -1,0 +1,40 @@
+"""Judging a commanded motion by its finite differences, whatever produced it."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from episodes.records import Flag
+from spec.robot import Robot
+
+
+def check_motion(flags: np.ndarray, commanded: np.ndarray, robot: Robot) -> None:
+    """Position, velocity, acceleration and jerk of a logged command are within the robot's limits.
+
+    After a long silence of the bus the servos are engaged anew and the command starts again from where the arm was
+    measured to be: there a new motion begins.
+
+    Args:
+        flags: of each tick, shape (ticks,).
+        commanded: what the envelope let through [rad], shape (ticks, joints), NaN where there was no command.
+        robot: robot file.
+    """
+    limits, period = robot.limits(), 1.0 / robot.control.rate_hz
+    given = np.isfinite(commanded).all(axis=1)
+    assert given.sum() > 100
+    for motion in _motions(flags[given], commanded[given]):
+        # A motion that begins outside, where somebody had put the arm, may only come back in.
+        assert (motion >= np.minimum(limits.lower, motion[0]) - 1e-9).all()
+        assert (motion <= np.maximum(limits.upper, motion[0]) + 1e-9).all()
+        assert (np.abs(np.diff(motion, axis=0)) <= limits.velocity * period * 1.001).all()
+        assert (np.abs(np.diff(motion, 2, axis=0)) <= limits.acceleration * period**2 * 1.001).all()
+        assert (np.abs(np.diff(motion, 3, axis=0)) <= limits.jerk * period**3 * 1.01).all()
+
+
+def _motions(flags: np.ndarray, commanded: np.ndarray) -> list[np.ndarray]:
+    heard = (flags & int(Flag.STALE_JOINT)) == 0
+    begins = [0]
+    for engaged in np.flatnonzero(flags & int(Flag.ENGAGED)):
+        readable = np.flatnonzero(heard[engaged:])
+        begins.append(int(engaged + readable[0]) if len(readable) else len(flags))
+    return np.split(commanded, sorted(set(begins) - {0}))
