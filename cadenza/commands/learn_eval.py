@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -83,16 +84,17 @@ def main(argv: Sequence[str]) -> int:
     for name in config.cameras.keys() - robot.cameras.keys():
         raise MisfitError(f"{args.checkpoint}: camera {name!r} is not on robot {robot.name}")
     delays = Delays(args.inference_s, args.camera_s)
-    evaluation = Evaluation(robot, ActorPilot(actor), config.observation(), config.action(), delays)
     trials: list[Trial] = []
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, disable=args.json) as progress:
+    with (
+        closing(Evaluation(robot, ActorPilot(actor), config.observation(), config.action(), delays)) as evaluation,
+        Progress(*columns, disable=args.json) as progress,
+    ):
         task = progress.add_task("trying", total=args.episodes)
         for number in range(args.episodes):
             trials.append(evaluation.trial(args.seed + number))
             done = sum(trial.success for trial in trials)
             progress.update(task, advance=1, description=f"trying, {done} succeeded")
-    evaluation.close()
     rate = float(np.mean([trial.success for trial in trials]))
     times = [trial.time_s for trial in trials if trial.success]
     summary = {

@@ -46,6 +46,31 @@ def write_tiny_bundle(
     """
     count = len(joints)
     width = count + len(cameras)
+    files = {"encoder.onnx": _encoder(count, cameras), "decoder.onnx": _decoder(count, width, history, chunk, ramp)}
+    manifest = Manifest(
+        name="tiny",
+        files={name: hashlib.sha256(content).hexdigest() for name, content in files.items()},
+        encoder="encoder.onnx",
+        decoder="decoder.onnx",
+        joints=joints,
+        observation=Observation(
+            history=history,
+            step_s=step_s,
+            state=(StateFeature.POSITION,),
+            cameras={name: ImageInput(height=SIZE, width=SIZE) for name in cameras},
+        ),
+        action=Action(space=space, chunk=chunk, step_s=step_s),
+        feature_dim=width,
+        actor="tiny/1",
+        exporter="by hand",
+        weights=7,
+        parity=Parity(windows=1, max_abs=0, max_abs_rad=0, max_ticks=0),
+    )
+    return write_bundle(folder, manifest, files)
+
+
+def _encoder(count: int, cameras: tuple[str, ...]) -> bytes:
+    """State and mean brightness of every picture, one after the other."""
     nodes = []
     for name in cameras:
         nodes += [
@@ -55,15 +80,19 @@ def write_tiny_bundle(
         ]
     nodes.append(helper.make_node("Concat", ["state", *(f"column.{name}" for name in cameras)], ["feature"], axis=1))
     images = {f"image.{name}": (TensorProto.UINT8, [1, SIZE, SIZE, 3]) for name in cameras}
-    encoder = _graph(
+    return _graph(
         "encoder",
         nodes,
         {"state": (TensorProto.FLOAT, [1, count]), **images},
-        {"feature": (TensorProto.FLOAT, [1, width])},
+        {"feature": (TensorProto.FLOAT, [1, count + len(cameras)])},
         {"one_by_one": np.array([1, 1])},
     )
+
+
+def _decoder(count: int, width: int, history: int, chunk: int, ramp: float) -> bytes:
+    """A ramp from the newest position, lower by what is masked."""
     steps = (np.arange(1, chunk + 1, dtype=np.float32) * ramp)[None, :, None] * np.ones((1, 1, count), np.float32)
-    decoder = _graph(
+    return _graph(
         "decoder",
         [
             helper.make_node("Gather", ["features", "newest"], ["last"], axis=1),
@@ -92,24 +121,3 @@ def write_tiny_bundle(
             "milli": np.array(0.001, dtype=np.float32),
         },
     )
-    files = {"encoder.onnx": encoder, "decoder.onnx": decoder}
-    manifest = Manifest(
-        name="tiny",
-        files={name: hashlib.sha256(content).hexdigest() for name, content in files.items()},
-        encoder="encoder.onnx",
-        decoder="decoder.onnx",
-        joints=joints,
-        observation=Observation(
-            history=history,
-            step_s=step_s,
-            state=(StateFeature.POSITION,),
-            cameras={name: ImageInput(height=SIZE, width=SIZE) for name in cameras},
-        ),
-        action=Action(space=space, chunk=chunk, step_s=step_s),
-        feature_dim=width,
-        actor="tiny/1",
-        exporter="by hand",
-        weights=7,
-        parity=Parity(windows=1, max_abs=0, max_abs_rad=0, max_ticks=0),
-    )
-    return write_bundle(folder, manifest, files)
