@@ -18,6 +18,18 @@ _Model = TypeVar("_Model", bound=BaseModel)
 _MAX_BYTES = 1 << 20
 
 
+class _OneOfEachKey(yaml.SafeLoader):
+    """Refuses a key that stands twice: YAML would silently take the last, and a limit would not be what it seems."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"{key.value!r} stands twice", key.start_mark)
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
 def load_robot(path: Path, overrides: Mapping[str, str] | None = None) -> Robot:
     """Read and check a robot file.
 
@@ -67,7 +79,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
             raise SpecError(
                 str(path), f"{path.stat().st_size} bytes", f"too large for a robot file (at most {_MAX_BYTES})"
             )
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+        document = yaml.load(path.read_text(encoding="utf-8"), _OneOfEachKey)  # noqa: S506 (a SafeLoader)
     except OSError as error:
         raise SpecError(str(path), error.strerror, "cannot read the robot file") from None
     except UnicodeDecodeError as error:

@@ -14,6 +14,8 @@ from spec.robot import Arm
 
 EXTENDED_REACH = 1_048_575
 """Goal Position in extended position mode reaches ± this many ticks (256 turns), e-manual X series, Goal Position."""
+MEASURED_MARGIN = 0.05
+"""The robot file may permit this much more than the calibration's sweep reached [rad]: no sweep is perfect."""
 LIMIT_MARGIN = 0.05
 """Servo-side position limits stand this far outside the robot file's [rad]: an arm held at its limit sags a little."""
 
@@ -35,6 +37,7 @@ class Units:
         self._rad_per_tick = frozen(self.sign * [2 * math.pi / m.resolution for m in self.models])
         self._rad_s_per_unit = frozen(self.sign * [m["present_velocity"].scale for m in self.models])
         self._effort_per_unit = frozen(self.sign * [m.effort_register.scale for m in self.models])
+        self._check_range(arm, calibration)
         self.lower_ticks, self.upper_ticks, self.extended = self._travel(arm)
 
     def position(self, ticks: Int) -> Float:
@@ -74,6 +77,17 @@ class Units:
                 shift = round((int(ticks[k]) - (self.lower_ticks[k] + self.upper_ticks[k]) / 2) / turn) * turn
                 for array in (self.zero, self.lower_ticks, self.upper_ticks):
                     array[k] += shift
+
+    def _check_range(self, arm: Arm, calibration: Calibration) -> None:
+        """Refuse a permitted range that reaches beyond what the calibration found the joint to have."""
+        for k, (name, joint) in enumerate(arm.joints.items()):
+            ends = [(end - int(self.zero[k])) * self._rad_per_tick[k] for end in calibration.joints[name].range_ticks]
+            low, high = min(ends), max(ends)
+            if joint.position[0] < low - MEASURED_MARGIN or joint.position[1] > high + MEASURED_MARGIN:
+                raise MisfitError(
+                    f"{arm.serial}: joint {name}: position {list(joint.position)} rad reaches beyond the calibrated "
+                    f"range [{low:.3f}, {high:.3f}]; narrow it, or calibrate again"
+                )
 
     def _travel(self, arm: Arm) -> tuple[Int, Int, tuple[bool, ...]]:
         """Servo-side limits [ticks] and which joints need extended position mode to reach them."""

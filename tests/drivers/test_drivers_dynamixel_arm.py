@@ -49,7 +49,7 @@ def arm_on(wire: Wire, **changes: Any) -> DynamixelArm:
         serial="test",
         joints={
             name: JointCalibration(
-                id=j.id, model=j.model, inverted=j.inverted, zero_ticks=ZEROS[j.id], range_ticks=(500, 3500)
+                id=j.id, model=j.model, inverted=j.inverted, zero_ticks=ZEROS[j.id], range_ticks=(-500, 4500)
             )
             for name, j in spec.joints.items()
         },

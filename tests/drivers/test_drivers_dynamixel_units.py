@@ -35,14 +35,14 @@ def joint(number: int, *, low: float = -1.5, high: float = 1.5, inverted: bool =
     )
 
 
-def units_of(arm: Arm, *zeros: int) -> Units:
+def units_of(arm: Arm, *zeros: int, reached: tuple[int, int] = (-(10**7), 10**7)) -> Units:
     return Units(
         arm,
         Calibration(
             serial="test",
             joints={
                 name: JointCalibration(
-                    id=j.id, model=j.model, inverted=j.inverted, zero_ticks=zero, range_ticks=(0, 4095)
+                    id=j.id, model=j.model, inverted=j.inverted, zero_ticks=zero, range_ticks=reached
                 )
                 for (name, j), zero in zip(arm.joints.items(), zeros, strict=True)
             },
@@ -104,3 +104,12 @@ def test_extended_joint_finds_its_turn(turns: int, angle: float) -> None:
 def test_travel_beyond_all_turns_is_refused() -> None:
     with pytest.raises(MisfitError, match=r"joint j0.*more than XL330-M288 can reach"):
         units_of(arm_of(joint(1, low=-2000.0, high=2000.0)), 2048)
+
+
+def test_a_range_beyond_the_calibrated_one_is_refused() -> None:
+    reached = (2048 - 1000, 2048 + 1000)  # ±1.534 rad
+    units_of(arm_of(joint(1, low=-1.5, high=1.5)), 2048, reached=reached)
+    with pytest.raises(MisfitError, match=r"j0: position \[-1\.5, 2\.0\] rad reaches beyond .* \[-1\.534, 1\.534\]"):
+        units_of(arm_of(joint(1, low=-1.5, high=2.0)), 2048, reached=reached)
+    with pytest.raises(MisfitError, match=r"beyond the calibrated range"):
+        units_of(arm_of(joint(1, low=-1.5, high=2.0, inverted=True)), 2048, reached=reached)

@@ -93,3 +93,11 @@ def test_a_missing_field_is_named(tmp_path: Path) -> None:
     path.write_text(yaml.safe_dump(document))
     with pytest.raises(SpecError, match=r"follower\.port: None: field required"):
         load_robot(path)
+
+
+def test_a_key_that_stands_twice_is_refused_where_it_stands(tmp_path: Path) -> None:
+    path = tmp_path / "robot.yaml"
+    path.write_text(VIRTUAL.read_text() + "\nname: another\n")
+    line = len(path.read_text().splitlines())
+    with pytest.raises(SpecError, match=rf"robot\.yaml:{line}:1: \"'name' stands twice\": not valid YAML"):
+        load_robot(path)
