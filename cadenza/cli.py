@@ -46,9 +46,8 @@ def _run(name: str, rest: Sequence[str]) -> int:
     except ModuleNotFoundError as error:
         if (extra := _extra_of(error.name)) is None:
             raise
-        _refuse(
-            f"cadenza {name}: needs {error.name}, which is not installed; in Cadenza's folder: pip install -c constraints.txt '.[{extra}]'"
-        )
+        remedy = f"in Cadenza's folder: pip install -c constraints.txt '.[{extra}]'"
+        _refuse(f"cadenza {name}: needs {error.name}, which is not installed; {remedy}")
     except BrokenPipeError:
         # Whoever read our output has seen enough (`| head`). Python would complain again while closing stdout.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
