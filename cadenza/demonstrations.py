@@ -32,7 +32,7 @@ class Settings:
 
     step_s: float = 0.1
     """Policy step [s]."""
-    noise: float = 0.012
+    noise: float = 0.006
     """Disturbance of the executed target [rad], standard deviation of each step's new part. Labels stay clean
     (DART: Laskey et al. 2017), so the expert is seen correcting errors that an imitator will make."""
     wide_starts: float = 0.3
@@ -87,22 +87,26 @@ class DemonstrationRecorder:
         start = limits.home + rng.uniform(-spread, spread, len(limits.home))
         _, info = self._env.reset(seed=int(rng.integers(2**31)), options={"start": start})
         target = info["target"]
+        before = target
         disturbance = np.zeros(len(start))
         steps: list[_Step] = []
         held = 0
         while len(steps) < settings.time_limit_s / settings.step_s:
-            steps.append(self._observe(len(steps), target))
+            steps.append(self._observe(len(steps), target, before))
             disturbance = _STEADY * disturbance + rng.normal(0.0, settings.noise, len(start))
-            target = self._execute(steps[-1], target, disturbance)
+            reached = self._execute(steps[-1], target, disturbance)
+            # The disturbance moves the arm but is none of its speed: the coming plan goes on from this one's.
+            before, target = reached - (steps[-1].plan[0] - target), reached
             cube = self._env.task.cube()
             held += self._expert.delivered(np.array([cube.x, cube.y]))
             if held > _HOLD_STEPS:
                 return steps if self._env.task.success() else None
         return None
 
-    def _observe(self, number: int, commanded: Float) -> _Step:
+    def _observe(self, number: int, commanded: Float, before: Float) -> _Step:
         cube = self._env.task.cube()
-        plan = self._expert.plan(commanded, self._env.joints()[0], np.array([cube.x, cube.y]), PLAN_STEPS)
+        where = np.array([cube.x, cube.y])
+        plan = self._expert.plan(commanded, self._env.joints()[0], where, PLAN_STEPS, before)
         pictures = {
             name: encode_jpeg(self._env.picture(name), self._robot.cameras[name].jpeg_quality) for name in self._cameras
         }

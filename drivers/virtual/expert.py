@@ -1,7 +1,10 @@
 """Scripted expert of the push task: it knows where the cube is, and plans joint targets on the arm's MJCF.
 
-It keeps no state between calls: what it does follows from the arm's last command, the arm's measured pose and the
+It keeps no state between calls: what it does follows from the arm's last two commands, the arm's measured pose and the
 cube's pose alone. So a policy that sees those can imitate it, and it recovers from any disturbance on its own.
+
+Joints start, turn and stop gradually, so that a chunk of its actions is within the robot's limits also when it comes
+late.
 """
 
 from __future__ import annotations
@@ -31,10 +34,22 @@ _LEASH = 0.04
 _AIM_BEYOND = 0.015
 _DELIVERED = 0.012
 """The push ends this far before the goal's centre [m]; the cube still slides a little."""
+_COAST = 0.006
+"""The push slows down as if it ended this far before the goal's centre: the arm does not stop within a step [m]."""
 _REST = np.array([0.13, 0.0])
 """Where the tool goes when all is done [m]."""
 _GAIN = 0.6
 """Part of an error taken out in one step: the servos answer about one step late."""
+_BRAKING = 0.3
+"""The tool slows down towards where it goes at this much [m/s²]."""
+_CRUISE = 0.7
+"""Share of a joint's velocity limit that is asked for."""
+_EASE = 0.18
+"""Share of a joint's acceleration limit that the speed may change by from step to step. The curve the controller lays
+through the actions bends up to four times as much, and a change to the next chunk comes on top."""
+_ONSET, _GROWTH = 0.15, 3.0
+"""Of that, the share at a standstill, and how much more per share of the cruise speed. A chunk comes late and begins at
+the speed of its second action: the first ones must be small for the arm not to be asked to jump."""
 _ITERATIONS = 3
 _TURN_WEIGHT = 0.03
 """One radian of misorientation counts like this many metres."""
@@ -62,9 +77,10 @@ class PushExpert:
         self._gripper = names.index("gripper")
         limits = robot.limits()
         self._lower, self._upper = limits.lower, limits.upper
+        self._stride, self._change = _CRUISE * limits.velocity * step_s, _EASE * limits.acceleration * step_s**2
         self._goal, self._step_s = np.array(goal, dtype=np.float64), step_s
 
-    def plan(self, commanded: Float, measured: Float, cube: Float, steps: int) -> Float:
+    def plan(self, commanded: Float, measured: Float, cube: Float, steps: int, before: Float | None = None) -> Float:
         """Joint targets for the coming steps.
 
         Args:
@@ -72,11 +88,13 @@ class PushExpert:
             measured: joint angles [rad], shape (joints,).
             cube: centre of the cube [m], shape (2,) or more.
             steps: how many.
+            before: joint target that was in force one step ago [rad], shape (joints,); None for an arm at rest.
 
         Returns:
             Joint targets [rad], shape (steps, joints); row k is reached at the end of step k.
         """
         joints = commanded.copy()
+        stride = np.zeros(len(commanded)) if before is None else commanded - before
         tool = self._middle(measured)
         # Servos without integral gain sag, and lag behind a moving target: the command leads the tool by this much.
         lead = _clipped(self._middle(commanded) - tool, _LEASH)
@@ -84,11 +102,20 @@ class PushExpert:
         targets = np.empty((steps, len(commanded)))
         for step in range(steps):
             move, heading = self._next(tool, where)
-            tool = tool + move
+            stride = self._eased(stride, self.solve(tool + move + lead, heading, joints) - joints)
+            joints = np.clip(joints + stride, self._lower, self._upper)
+            tool = self._middle(joints) - lead
             where = _pushed(where, tool, heading)
-            joints = self.solve(tool + lead, heading, joints)
             targets[step] = joints
         return targets
+
+    def _eased(self, stride: Float, wanted: Float) -> Float:
+        """Change of the joints within the coming step: as ``wanted`` as speed and acceleration allow after the last."""
+        within = wanted / max(1.0, float(np.max(np.abs(wanted) / self._stride)))
+        speed = float(np.max(np.abs(stride) / self._stride))
+        change = min(1.0, _ONSET + _GROWTH * speed) * self._change
+        turn = within - stride
+        return np.asarray(stride + turn / max(1.0, float(np.max(np.abs(turn) / change))))
 
     def delivered(self, cube: Float) -> bool:
         """True where the cube needs no further push."""
@@ -129,14 +156,14 @@ class PushExpert:
         if self.delivered(cube):
             # Let go: up where it stands, then back out of sight of the goal.
             wanted = np.append(_REST if tool[2] > 0.8 * _SAFE_HEIGHT else tool[:2], _SAFE_HEIGHT)
-            return _clipped(_GAIN * (wanted - tool), _TRANSIT_SPEED * self._step_s), heading
+            return self._transit(wanted - tool), heading
         remaining = float((self._goal - cube) @ heading)
         left = np.array([-heading[1], heading[0]])
         relative = tool[:2] - cube
         along, across = float(relative @ heading), float(relative @ left)
         if tool[2] < _PUSH_HEIGHT + 0.02 and along < -_CONTACT + 0.012 and abs(across) < 0.012:
             # Behind the cube and in line with the goal: push, steering the sideways error out on the way.
-            reach = max(0.0, remaining) + max(0.0, -along - _CONTACT)
+            reach = max(0.0, remaining - _COAST) + max(0.0, -along - _CONTACT)
             forward = min(_PUSH_SPEED * self._step_s, _GAIN * reach) * heading
             side = _GAIN * np.clip(-across, -0.01, 0.01) * left
             return np.append(forward + side, _GAIN * np.clip(_PUSH_HEIGHT - tool[2], -0.01, 0.01)), heading
@@ -147,7 +174,14 @@ class PushExpert:
         wanted = np.append(stand, height)
         if tool[2] < height - 0.02 and off > 0.02:
             wanted[:2] = tool[:2]  # straight up first: sideways it would take the cube along
-        return _clipped(_GAIN * (wanted - tool), _TRANSIT_SPEED * self._step_s), heading
+        return self._transit(wanted - tool), heading
+
+    def _transit(self, way: Float) -> Float:
+        """How much of ``way`` to go within one step, such that the steps after it can slow down evenly."""
+        brake = _BRAKING * self._step_s**2
+        # First of the strides m, m - brake, m - 2 brake, ... that add up to the way.
+        stopping = (2 * brake * float(np.linalg.norm(way)) + brake**2 / 4) ** 0.5 - brake / 2
+        return _clipped(_GAIN * way, min(_TRANSIT_SPEED * self._step_s, stopping))
 
     def _middle(self, joints: Float) -> Float:
         """Middle of both tips [m]."""
