@@ -55,6 +55,8 @@ class Inputs:
     """A chunk that came since the last tick."""
     order: Order | None = None
     engagement: Engagement = Engagement.NONE
+    unsent: bool = False
+    """The last command never left: the servos still follow the one before it."""
 
 
 class State(NamedTuple):
@@ -68,6 +70,8 @@ class State(NamedTuple):
     schedule: Schedule
     commanded: Commanded | None = None
     """None until the servos were engaged."""
+    sent: Commanded | None = None
+    """The command before it, which the servos follow in case ``commanded`` never leaves."""
     anchored: bool = False
     """The command began at a pose measured since the servos were last engaged."""
     alert_ticks: int = 0
@@ -151,7 +155,13 @@ class Decide:
         if inputs.chunk is not None:
             nonfinite = nonfinite + 1 if refusal is _NONFINITE_CHUNK else 0
 
-        commanded, anchored = state.commanded, state.anchored and inputs.engagement is not _DONE
+        # A motion goes on from what was really sent: else the next command would be a step of several periods. At the
+        # end it does not wait for the bus, which may be gone for good.
+        waits = inputs.unsent and not state.authority.stopping
+        commanded, anchored = (
+            state.sent if waits else state.commanded,
+            state.anchored and inputs.engagement is not _DONE,
+        )
         readable = not any(stale)
         sighted, tail = self._sighted(schedule, now_ns)
         authority = step(
@@ -178,7 +188,7 @@ class Decide:
         if authority.mode is _IDLE:
             commanded, anchored = None, False
 
-        asked: tuple[float, ...] | None = None
+        asked, sent = None, commanded
         if commanded is not None:
             schedule, commanded, asked, moving = self._move(authority, schedule, commanded, anchored, now_ns)
             flags |= moving
@@ -190,6 +200,7 @@ class Decide:
             authority,
             schedule,
             commanded,
+            sent,
             anchored,
             alerts,
             nonfinite,

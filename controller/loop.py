@@ -88,6 +88,8 @@ class Ticking:
     """What was slept for: woke_ns − deadline_ns is the whole lateness, skipped periods and all."""
     woke_ns: int
     wake: Wake
+    away: int = 0
+    """Periods that engaging the servos took before it: missed on purpose, so not late, but missed."""
     read_ns: int = 0
     decided_ns: int = 0
     written_ns: int = 0
@@ -123,6 +125,7 @@ class ControlLoop:
         self._state = decide.initial()
         self._stop: Termination | None = None
         self._engagement = Engagement.NONE
+        self._unsent = False
         self._goal = np.zeros(decide.joints)
         self._record = TickRecord()
         self._fill = _Filling(self._record, decide.joints)
@@ -166,18 +169,19 @@ class ControlLoop:
         clock = self._clock
         warm_up(self._decide, self._rate_hz)
         grid = TickGrid.at(self._rate_hz, clock.now_ns())
-        planned = 1
+        planned, away = 1, 0
         last_tick = None if ticks is None else planned + ticks
         while last_tick is None or planned < last_tick:
             deadline_ns = grid.instant_ns(planned)
             clock.sleep_until_ns(deadline_ns)
             woke_ns = clock.now_ns()
             wake = grid.wake(planned, woke_ns)
-            command = self._tick(Ticking(deadline_ns, woke_ns, wake), grid.instant_ns(wake.tick + 1))
-            planned = wake.tick + 1
+            command = self._tick(Ticking(deadline_ns, woke_ns, wake, away), grid.instant_ns(wake.tick + 1))
+            planned, away = wake.tick + 1, 0
             if command.engage:
                 self._engage()
-                planned = max(planned, grid.tick_at(clock.now_ns()) + 1)  # took its time on purpose: nothing was late
+                away = max(0, grid.tick_at(clock.now_ns()) + 1 - planned)
+                planned += away
             if command.done:
                 return self._reason()
         return self._reason()
@@ -202,16 +206,18 @@ class ControlLoop:
             self._inbox.chunk(),
             order,
             self._engagement,
+            self._unsent,
         )
         self._engagement = Engagement.NONE
         before = self._state.authority
         self._state, command = self._decide(self._state, inputs, wake.instant_ns)
         tick.decided_ns = clock.now_ns()
         applied = None if command.position is None else self._send(command.position, until_ns)
+        self._unsent = applied is not None and _failed(applied.fault)
         tick.written_ns = clock.now_ns()
         self.ticks += 1
-        self.skipped += wake.skipped
-        self.bus_errors += _failed(reading.fault) + (applied is not None and _failed(applied.fault))
+        self.skipped += wake.skipped + tick.away
+        self.bus_errors += _failed(reading.fault) + self._unsent
         self._fill.fill(tick, reading, command, applied, self.bus_errors)
         self._publish(self._record)
         if command.mode is not before.mode or command.fault is not before.fault:
@@ -306,7 +312,7 @@ class _Filling:
             tick.written_ns,
             wake.instant_ns,
         )
-        self._skipped(self._joints, wake.skipped)
+        self._skipped(self._joints, wake.skipped + tick.away)
         self._position[:], self._velocity[:], self._effort[:] = reading.position, reading.velocity, reading.effort
         self._raw[:], self._fresh[:] = reading.raw, reading.fresh
         commanded, nowhere = command.commanded, self._nowhere
