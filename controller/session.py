@@ -18,6 +18,7 @@ from controller.supervisor import Supervisor
 from controller.wiring.process import FIRST_BACKOFF_S
 from episodes.outcome import Outcome, Termination
 from episodes.records import Mode, Order
+from spec.errors import CadenzaError
 
 HOME_S = 40.0
 """Longest time to the start pose [s]; the control loop latches a fault before."""
@@ -104,6 +105,9 @@ class Session:
             outcome, ended = self._drive(began_s)
         except _BrokenError as broken:
             ended = broken.termination
+        except CadenzaError as error:  # the judge cannot judge any more: what it watches is gone
+            self._run.say(str(error))
+            outcome, ended = Outcome.ABORTED, Termination.ERROR
         seconds = time.monotonic() - began_s if began_s else 0.0
         self._hold()
         if not self._recording:

@@ -54,7 +54,7 @@ class Supervisor:
     def __init__(self, robot: Robot, bundle: Bundle, out: Path, say: Callable[[str], None]) -> None:
         self.robot, self.bundle, self.out = robot, bundle, out
         self.episodes_folder = out / "episodes"
-        self._say = say
+        self.say = say
         self._namespace = new_namespace()
         self._robot_file = out / "robot.resolved.json"
         self.processes: dict[str, Process] = {}
@@ -98,7 +98,7 @@ class Supervisor:
         said = [message for name, message in self._messages if name == RECORDER]
         for name, message in self._messages:
             if message["kind"] in {"warning", "refused"}:
-                self._say(message["text"])
+                self.say(message["text"])
             if name == INFERENCE and message["kind"] == "ready" and self._following:
                 self.follow(True)
         self._messages.clear()
@@ -137,7 +137,7 @@ class Supervisor:
         try:
             check_room(self.out)
         except CadenzaError as error:
-            self._say(str(error))
+            self.say(str(error))
             return False
         self.processes[RECORDER].tell(do="open", path=str(path), labels=dict(labels))
         return True
@@ -151,11 +151,11 @@ class Supervisor:
         try:
             found = recover_folder(self.episodes_folder)
         except (CadenzaError, OSError) as error:
-            self._say(f"episodes: cannot recover: {error}")
+            self.say(f"episodes: cannot recover: {error}")
             return []
         for item in found:
             saved = item.episode is not None
-            self._say(f"recovered {item.messages} records of {item.part.name}" if saved else item.damage)
+            self.say(f"recovered {item.messages} records of {item.part.name}" if saved else item.damage)
         self.recovered += found
         return found
 
@@ -234,7 +234,7 @@ class Supervisor:
             if process.refusal is not None:
                 continue
             if process.status is not None and process.ready is not None:
-                self._say(f"{process.name}: {process.ending()}; starting it again")
+                self.say(f"{process.name}: {process.ending()}; starting it again")
                 self._event(time.monotonic_ns(), "died", f"{process.name}: {process.ending()}")
                 self._messages.append((process.name, {"kind": "died"}))
                 process.ready = None
@@ -248,9 +248,9 @@ class Supervisor:
     def _tell(self, event: Event) -> None:
         """Ordinary changes of mode and our own doings are on record; they need no line on the screen."""
         if event.kind == "control" and ("FAULT" in event.text or "->" not in event.text):
-            self._say(f"control: {event.text}")
+            self.say(f"control: {event.text}")
         elif event.kind != "control" and event.source != "supervisor":
-            self._say(f"{event.source}: {event.kind.replace('_', ' ')}: {event.text}")
+            self.say(f"{event.source}: {event.kind.replace('_', ' ')}: {event.text}")
 
     def _measure_memory(self) -> None:
         now = time.monotonic()

@@ -33,6 +33,7 @@ from spec.robotfile import load_robot
 
 _ENDS_THE_RUN = {
     Termination.OPERATOR,
+    Termination.ERROR,
     Termination.FAULT,
     Termination.CONTROL_DIED,
     Termination.DISK_FULL,

@@ -13,10 +13,12 @@ from motion_checks import check_motion
 from controller.supervisor import CONTROL, Supervisor
 from drivers.arm import BusFault
 from drivers.virtual import VirtualRobot
-from episodes.outcome import Termination
+from episodes.check import check
+from episodes.outcome import Outcome, Termination
 from episodes.reader import read_episode
 from episodes.records import Mode
 from export.bundle import Bundle
+from spec.errors import DeviceError
 
 pytestmark = pytest.mark.daemon
 
@@ -90,3 +92,22 @@ def test_servos_stop_by_themselves_when_the_loop_is_killed(
     then = virtual.client.state()
     assert eventually(lambda: virtual.client.state()["time_s"] > then["time_s"] + 0.3)
     assert virtual.client.state()["joints"]["follower"] == pytest.approx(then["joints"]["follower"], abs=2 * TICK_RAD)
+
+
+def test_a_judge_that_can_no_longer_judge_ends_the_episode_in_order(
+    virtual: VirtualRobot, bundle: Bundle, tmp_path: Path
+) -> None:
+    """As when the virtual arm is killed: what was recorded is closed, and the run can still report."""
+    lines: list[str] = []
+
+    def act(asked: int) -> bool:
+        if asked == 20:
+            raise DeviceError("virtual arm: no answer")
+        return False
+
+    with Supervisor(virtual.robot, bundle, tmp_path, lines.append) as supervisor:
+        result = run_one(supervisor, Script(act))
+    assert (result.outcome, result.termination) == (Outcome.ABORTED, Termination.ERROR)
+    assert "virtual arm: no answer" in lines
+    assert result.path is not None
+    assert check(result.path) == []
