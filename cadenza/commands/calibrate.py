@@ -24,7 +24,7 @@ from calibration.guided import measure_by_hand
 from calibration.measurement import Measured, angles, calibration_of, shortfalls
 from calibration.verification import verify
 from spec.calibration import Calibration, save_calibration
-from spec.errors import CadenzaError, SpecError
+from spec.errors import CadenzaError, DeviceError, SpecError
 from spec.files import write_atomically
 from spec.robot import Arm, Robot
 from spec.robotfile import load_robot
@@ -121,6 +121,8 @@ def _automatically(robot: Robot, arm: Arm, console: Console) -> dict[str, Measur
 
 
 def _by_hand(arm: Arm, console: Console) -> dict[str, Measured]:
+    if not Path(arm.port).exists():  # before a person is asked to hold an arm that is not there
+        raise DeviceError(f"{arm.port}: no such port; is the arm {arm.serial} plugged in? (ls -l /dev/serial/by-id)")
     _confirm(console, f"Arm {arm.serial}: torque goes off now. Support the arm.")
     with Bench(arm, relax=True) as bench, Live(console=console, auto_refresh=False) as live:
 

@@ -137,6 +137,8 @@ def run_episodes(
     Raises:
         CadenzaError: something is missing or does not fit; nothing has moved then.
     """
+    if out.exists() and not out.is_dir():
+        raise SpecError("--out", str(out), "is a file, not a folder")
     check_fit(bundle.manifest, robot, load_calibration(robot.follower).digest())
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with ExitStack() as stack:
