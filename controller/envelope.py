@@ -260,12 +260,7 @@ class Envelope:
             most.append(fastest - speed)
             least.append(-fastest - speed)
         wanted.max_velocity, wanted.min_velocity = most, least
-        wanted.current_position, wanted.current_velocity = behind, slower
-        wanted.current_acceleration = now.acceleration
-        try:
-            if self._planner.calculate(wanted, self._trajectory) < 0:
-                return None
-        except ruckig.RuckigError:
+        if not self._planned(wanted, behind, slower, now.acceleration):
             return None
         ahead, faster, acceleration = self._trajectory.at_time(period)
         return Commanded(
@@ -277,27 +272,31 @@ class Envelope:
             now.margin,
         )
 
+    def _planned(
+        self,
+        wanted: ruckig.InputParameter,
+        position: Sequence[float],
+        velocity: Sequence[float],
+        acceleration: Sequence[float],
+    ) -> bool:
+        """Plan from a state into the scratch trajectory; False where ruckig knows no way."""
+        wanted.current_position, wanted.current_velocity = position, velocity
+        wanted.current_acceleration = acceleration
+        try:
+            return bool(self._planner.calculate(wanted, self._trajectory) >= 0)
+        except ruckig.RuckigError:
+            return False
+
     def _advance(self, wanted: ruckig.InputParameter, now: Commanded) -> Commanded | None:
         """One period along the plan for ``wanted``; None where there is no plan."""
-        wanted.current_position, wanted.current_velocity = now.position, now.velocity
-        wanted.current_acceleration = now.acceleration
-        try:
-            if self._planner.calculate(wanted, self._trajectory) < 0:
-                return None
-        except ruckig.RuckigError:
+        if not self._planned(wanted, now.position, now.velocity, now.acceleration):
             return None
         position, velocity, acceleration = self._trajectory.at_time(self._period)
         return Commanded(tuple(position), tuple(velocity), tuple(acceleration), now.outside, now.seen, now.margin)
 
     def _rest(self, moved: Commanded) -> _Rest | None:
         """Where braking from ``moved`` would lead; None where there is no plan."""
-        wanted = self._braking
-        wanted.current_position, wanted.current_velocity = moved.position, moved.velocity
-        wanted.current_acceleration = moved.acceleration
-        try:
-            if self._planner.calculate(wanted, self._trajectory) < 0:
-                return None
-        except ruckig.RuckigError:
+        if not self._planned(self._braking, moved.position, moved.velocity, moved.acceleration):
             return None
         extrema = self._trajectory.position_extrema
         way: tuple[list[float], ...] = ()
