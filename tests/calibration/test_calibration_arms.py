@@ -120,8 +120,11 @@ def test_a_calibration_the_arm_contradicts_does_not_replace_the_former(virtual: 
     path = tmp_path / "arm.json"
     leader = virtual.robot.leader
     assert leader is not None
-    arm, measured = leader.model_copy(update={"calibration": path}), shipped(leader)
+    measured = shipped(leader)
     pan = measured.joints["shoulder_pan"]
+    there = leader.joints["shoulder_pan"].model_copy(update={"position": (-2.5, -1.5), "home": -2.0})
+    joints = {**leader.joints, "shoulder_pan": there}
+    arm = leader.model_copy(update={"calibration": path, "joints": joints})
     elsewhere = pan.model_copy(update={"range_ticks": (pan.zero_ticks + 900, pan.zero_ticks + 1800)})
     wrong = measured.model_copy(update={"joints": {**measured.joints, "shoulder_pan": elsewhere}})
     for former in (None, b"as it was"):

@@ -30,7 +30,7 @@ MS = 1_000_000
 
 @pytest.fixture(scope="module")
 def robot() -> Robot:
-    return load_robot(Path("robots/virtual.yaml"))
+    return load_robot(Path("robots/virtual.yaml"), {"control.rate_hz": "200"})
 
 
 @pytest.fixture(scope="module")
