@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -135,4 +136,7 @@ def _print(bars: Sequence[Bar], report: Mapping[str, Any], out: Path, console: C
     for name, shown in figures.items():
         table.add_row(name, shown)
     console.print(table)
+    if not next(bar.held for bar in bars if bar.name == "missed ticks"):
+        busy = f"load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores"
+        console.print(f"ticks were missed ({busy}): close other programs, or lower the rate", highlight=False)
     console.print(f"report {out / 'report.json'}, picture {report['picture']}", highlight=False)
