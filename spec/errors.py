@@ -25,6 +25,10 @@ class SpecError(CadenzaError):
         choices = "" if self.valid is None else f" (valid: {', '.join(self.valid)})"
         super().__init__(f"{where}: {value!r}: {reason}{choices}")
 
+    def __reduce__(self) -> tuple[type[SpecError], tuple[str, object, str, tuple[str, ...] | None]]:
+        """Errors travel between processes by their arguments, not by their message."""
+        return type(self), (self.where, self.value, self.reason, self.valid)
+
 
 class MisfitError(CadenzaError):
     """Two things that are each sound but do not belong together (bundle and robot, calibration and arm)."""

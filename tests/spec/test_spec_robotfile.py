@@ -1,5 +1,7 @@
 """The robot file: every mistake is one line that names the field, the value, the reason and the choices."""
 
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -101,3 +103,15 @@ def test_a_key_that_stands_twice_is_refused_where_it_stands(tmp_path: Path) -> N
     line = len(path.read_text().splitlines())
     with pytest.raises(SpecError, match=rf"robot\.yaml:{line}:1: \"'name' stands twice\": not valid YAML"):
         load_robot(path)
+
+
+def test_a_refusal_survives_the_way_from_another_process() -> None:
+    refusal = SpecError("control.rate_hz", 500, "too fast", ["100", "200"])
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        arrived = pool.submit(repr, refusal).result()
+    assert arrived == repr(refusal)
+    with (
+        ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool,
+        pytest.raises(SpecError, match="cannot read the robot file"),
+    ):
+        pool.submit(load_robot, Path("nowhere.yaml")).result()
