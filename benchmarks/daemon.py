@@ -23,7 +23,7 @@ def measure(seconds: float) -> dict[str, Any]:
 
     Returns:
         ``startup_s`` from the supervisor's start until every process is ready and the arm may move [s],
-        ``peak_memory_mb`` by process, ``recorder_cpu_share`` of one core while recording, and the run's bus errors.
+        ``peak_memory_mb`` by process, and the run's bus errors.
     """
     with tempfile.TemporaryDirectory() as folder:
         bundle = export_checkpoint(PROJECT / "assets/policy/push", Path(folder) / "bundle")
@@ -34,6 +34,5 @@ def measure(seconds: float) -> dict[str, Any]:
             "startup_s": run["startup_s"],
             "peak_memory_mb": run["peak_memory_mb"],
             "memory_sum_mb": sum(run["peak_memory_mb"].values()),
-            "recorder_cpu_share": run["processes"]["recorder"]["cpu_s"] / (run["ticks"] / robot.control.rate_hz),
             "bus_errors": run["bus_errors"],
         }
