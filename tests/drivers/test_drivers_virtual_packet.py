@@ -41,6 +41,11 @@ def test_the_header_never_occurs_inside_a_packet(servo: int, parameters: bytes) 
 
 @given(ids, tricky)
 def test_the_sdk_takes_out_the_stuffing_we_put_in(servo: int, parameters: bytes) -> None:
+    # SDK 4.1 unstuffs in place and looks back at what it has overwritten: after one stuffing it takes any FF FD FD for
+    # another, and loses a byte. Such packets cannot be compared with it.
+    _, stuffed, rest = parameters.partition(b"\xff\xff\xfd")
+    if stuffed and (b"\xff\xfd\xfd" in rest + b"\xfd" or b"\xff\xff\xfd" in rest):
+        return
     raw = list(status_packet(servo, 0, parameters))
     plain = Protocol2PacketHandler().removeStuffing(raw)
     length = plain[5] | plain[6] << 8
