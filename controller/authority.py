@@ -70,7 +70,7 @@ class Bounds(NamedTuple):
         return cls(min(control.stale_ticks, outage), outage, control.fault_ticks)
 
 
-_IDLE, _EASE_IN, _POLICY, _HOLD, _FAULT = Mode
+_IDLE, _EASE_IN, _POLICY, _HOLD, _FAULT, _BLEND, _HUMAN = Mode
 _NOT_ENGAGED_NOW, _ENGAGED_NOW, _ = Engagement
 """Looking a member up in its enum runs Python code; a tick does it once, when this module is loaded."""
 

@@ -28,7 +28,7 @@ _HOME_RAD, _HOME_RAD_S = 1e-4, 1e-3
 # Looking a member up in its enum, or combining two flags, runs Python code: a tick works on plain integers.
 _READ_FAULTS = int(BusFault.TIMEOUT | BusFault.CORRUPT | BusFault.DISCONNECTED | BusFault.SKIPPED)
 _SERVO = int(BusFault.SERVO)
-_IDLE, _EASE_IN, _POLICY, _HOLD, _FAULT = Mode
+_IDLE, _EASE_IN, _POLICY, _HOLD, _FAULT, _BLEND, _HUMAN = Mode
 _UNENGAGED, _DONE, _FAILED = Engagement
 _TAKEN, _NONFINITE_CHUNK = Refusal.NONE, Refusal.NONFINITE
 _STALE_JOINT, _NO_CHUNK, _TAIL = int(Flag.STALE_JOINT), int(Flag.NO_CHUNK), int(Flag.TAIL)

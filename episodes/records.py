@@ -32,6 +32,19 @@ class Mode(IntEnum):
     """Stopped and holding; continues by itself when a fresh chunk comes."""
     FAULT = 4
     """Stopped and holding, latched until the operator clears it."""
+    BLEND = 5
+    """The arm is changing hands: the new driver is followed, and what is left of the old motion fades."""
+    HUMAN = 6
+    """A person drives."""
+
+
+class Driver(IntEnum):
+    """Whose wish the arm follows."""
+
+    NONE = 0
+    """Nobody's: it stands, brakes, or is on its way to the start pose."""
+    POLICY = 1
+    HUMAN = 2
 
 
 class Flag(IntFlag):
@@ -64,6 +77,34 @@ class Flag(IntFlag):
     """The servos were made to hold where they stand just before this tick."""
     ENGAGE_FAILED = 16384
     """The servos refused to."""
+    TAKEN_OVER = 1 << 15
+    """A person took the arm in this tick."""
+    RELEASED = 1 << 16
+    """A person gave it back in this tick."""
+    TAKEOVER_REFUSED = 1 << 17
+    """A person wanted it and did not get it: the device is stale, or too far from where the arm is."""
+    STALE_TELEOP = 1 << 18
+    """A person has the arm, but the device has not been heard for too long."""
+    NEW_TELEOP = 1 << 19
+    """A sample of the teleoperation device came in this tick."""
+    ORDERED = 1 << 20
+    """An order came in this tick."""
+    UNSENT = 1 << 21
+    """The command of the tick before never left."""
+    FORCE = 1 << 22
+    """Somebody pulls at the leader arm: the residual is above its threshold."""
+
+
+class Button(IntFlag):
+    """What is pressed on a teleoperation device, as levels; the control loop looks for the moment they go down."""
+
+    NONE = 0
+    TAKE = 1
+    RELEASE = 2
+    TOGGLE = 4
+    """Take if the policy has the arm, else give back."""
+    DEAD_MAN = 8
+    """With ``teleop.dead_man``, nothing drives the arm unless this is held."""
 
 
 class TickRecord(ctypes.Structure):
@@ -97,6 +138,18 @@ class TickRecord(ctypes.Structure):
         ("read_fault", ctypes.c_uint32),
         ("write_fault", ctypes.c_uint32),
         ("bus_errors", ctypes.c_uint32),  # failed exchanges since the start
+        ("order", ctypes.c_uint32),  # with Flag.ORDERED
+        ("arrived", ctypes.c_int64),  # sequence of the chunk that came; with Flag.NEW_CHUNK or CHUNK_REFUSED
+        ("driver", ctypes.c_uint32),
+        ("buttons", ctypes.c_uint32),  # of the newest sample, as the next four fields
+        ("alpha", ctypes.c_double),  # weight of the person against the policy, 0 to 1
+        ("policy", _PerJoint),  # [rad] what the policy wanted, whoever drove
+        ("teleop", ctypes.c_int64),  # sequence of the newest sample of the teleoperation device
+        ("teleop_ns", ctypes.c_int64),  # when it was read
+        ("human", _PerJoint),  # [rad] what the person wanted: joint angles of the leader arm, in follower order
+        ("human_velocity", _PerJoint),  # [rad/s]
+        ("human_effort", _PerJoint),  # [A] current of the leader's servos
+        ("human_goal", _PerJoint),  # [rad] what the leader was told to mirror; NaN while it gives way
     )
 
     @staticmethod
@@ -156,6 +209,31 @@ class Order(IntEnum):
     """Stop and hold, then leave the loop."""
     HOME = 4
     """As START, but hold at the start pose until START."""
+    TAKE_OVER = 5
+    """A person drives from now on."""
+    RELEASE = 6
+    """The person gives the arm back to the policy; without one it holds."""
+    MARK = 7
+    """Put the whole state on record, so that a replay can start behind this tick. Changes nothing."""
+
+
+class TeleopRecord(ctypes.Structure):
+    """One sample of the teleoperation device. See :class:`spec.teleop.TeleopSample`."""
+
+    _fields_ = (
+        ("sequence", ctypes.c_int64),
+        ("read_ns", ctypes.c_int64),
+        ("joints", ctypes.c_uint32),
+        ("buttons", ctypes.c_uint32),
+        ("position", _PerJoint),  # [rad]
+        ("velocity", _PerJoint),  # [rad/s]
+        ("effort", _PerJoint),  # [A]
+        ("goal", _PerJoint),  # [rad]; NaN while the device gives way
+    )
+
+    @staticmethod
+    def type_name() -> str:
+        return "cadenza.TeleopRecord"
 
 
 class OrderRecord(ctypes.Structure):

@@ -34,7 +34,7 @@ from spec.manifest import Manifest
 from spec.robot import Robot
 from spec.robotfile import robot_hash
 
-FORMAT_VERSION = "1"
+FORMAT_VERSION = "2"
 CHUNK_BYTES = 256 * 1024
 FLUSH_NS = 70_000_000
 """With the recorder looking every 20 ms, a kill -9 costs less than 100 ms of ticks."""

@@ -15,7 +15,7 @@ from pydantic import Field
 
 from spec.errors import MisfitError, SpecError
 from spec.files import write_atomically
-from spec.robot import Arm, Section
+from spec.robot import Arm, Section, Takeover
 from spec.robotfile import validated
 
 
@@ -37,15 +37,19 @@ class Calibration(Section):
     version: int = Field(default=1, ge=1, le=1)
     serial: str
     joints: dict[str, JointCalibration]
+    takeover: Takeover | None = None
+    """Of a leader arm: how to tell that it is being pulled at."""
 
     def digest(self) -> str:
         """sha256 of the content; bundles and episodes name their calibration by it."""
-        return hashlib.sha256(json.dumps(self.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()
+        return hashlib.sha256(
+            json.dumps(self.model_dump(mode="json", exclude_none=True), sort_keys=True).encode()
+        ).hexdigest()
 
 
 def save_calibration(calibration: Calibration, path: Path) -> None:
     """Write atomically, with the digest inside so that a hand-edited file is noticed."""
-    document = {**calibration.model_dump(mode="json"), "sha256": calibration.digest()}
+    document = {**calibration.model_dump(mode="json", exclude_none=True), "sha256": calibration.digest()}
     write_atomically(path, (json.dumps(document, indent=2) + "\n").encode())
 
 

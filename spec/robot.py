@@ -169,6 +169,89 @@ class Control(Section):
         return round(1e9 / self.rate_hz)
 
 
+class TeleopDevice(StrEnum):
+    """What a person moves the arm with."""
+
+    LEADER = "leader"
+    """The robot file's leader arm."""
+    GAMEPAD = "gamepad"
+    KEYBOARD = "keyboard"
+
+
+class GiveWay(StrEnum):
+    """What a leader arm does while a person moves it."""
+
+    OFF = "off"
+    """Torque off."""
+    LIGHT = "light"
+    """Torque carries its weight and nothing more."""
+
+
+class Key(StrEnum):
+    """What a button, pedal or gesture can mean."""
+
+    TAKE = "take"
+    RELEASE = "release"
+    TOGGLE = "toggle"
+    DEAD_MAN = "dead_man"
+    START_STOP = "start_stop"
+    SUCCESS = "success"
+    FAIL = "fail"
+    DISCARD = "discard"
+    REDO = "redo"
+    HIGHLIGHT = "highlight"
+    QUIT = "quit"
+
+
+class Takeover(Section):
+    """Above which residual a leader arm under torque is being pulled at. Measured: cadenza calibrate takeover."""
+
+    position: dict[str, PositiveFloat]
+    """By joint: |goal − position − lag·velocity| [rad]."""
+    current: dict[str, PositiveFloat]
+    """By joint: |current| [A]."""
+    lag_s: float = Field(ge=0.0, le=1.0)
+    """How far the leader trails what it mirrors [s]."""
+    false_trips_per_hour: float = Field(default=0.0, ge=0.0)
+    """Expected from the residuals that were measured with nobody at the arm."""
+    measured_s: float = Field(default=0.0, ge=0.0)
+    """For so long [s]."""
+
+
+class Teleop(Section):
+    """How a person takes the arm over."""
+
+    device: TeleopDevice = TeleopDevice.LEADER
+    input: str | None = None
+    """Input device of a gamepad or keyboard (/dev/input/by-id/...)."""
+    buttons: dict[str, dict[str, Key]] = Field(default_factory=dict)
+    """Further input devices, foot pedals for one: path -> key name as evtest shows it -> meaning."""
+    gestures: bool = True
+    """Closing the leader's gripper twice within a second toggles who drives."""
+    rate_hz: float = Field(default=100.0, ge=10.0, le=1000.0)
+    """How often the device is read."""
+    give_way: GiveWay = GiveWay.OFF
+    force: bool = True
+    """Pulling at the leader arm takes over. Needs thresholds."""
+    takeover: Takeover | None = None
+    """Thresholds; None takes those of the leader's calibration."""
+    blend_ms: float = Field(default=200.0, gt=0.0, le=5000.0)
+    """How long the old motion fades when the arm changes hands."""
+    stale_ms: float = Field(default=100.0, gt=0.0)
+    """Older than this, what the device said no longer counts."""
+    align_rad: PositiveFloat = 0.35
+    """The arm is only given to a device that is no further than this from where the arm is, in every joint."""
+    dead_man: bool = False
+    """Policy and person alike drive only while Key.DEAD_MAN is held."""
+    speed: PositiveFloat = 0.5
+    """Joint speed of a gamepad or keyboard [rad/s]."""
+
+    @field_validator("give_way", mode="before")
+    @classmethod
+    def _yaml_reads_off_as_false(cls, value: object) -> object:
+        return GiveWay.OFF if value is False else value
+
+
 class Workspace(Section):
     """Box that the tool stays inside, in the arm's base frame [m]."""
 
@@ -201,6 +284,7 @@ class Robot(Section):
     follower: Arm
     leader: Arm | None = None
     cameras: dict[str, Camera] = Field(default_factory=dict)
+    teleop: Teleop | None = None
     control: Control = Control()
     model: Path | None = None
     """MJCF of the follower; joint names as above, the tool a site named ``tool``. Needed for ``workspace``."""
@@ -211,6 +295,17 @@ class Robot(Section):
     def _workspace_needs_model(self) -> Self:
         if self.workspace is not None and self.model is None:
             raise ValueError("workspace needs model: the arm's MJCF file")
+        return self
+
+    @model_validator(mode="after")
+    def _leader_matches(self) -> Self:
+        if self.teleop is not None and self.teleop.device is TeleopDevice.LEADER:
+            if self.leader is None:
+                raise ValueError("teleop.device is leader, but there is no leader arm")
+            if self.leader.names != self.follower.names:
+                raise ValueError(
+                    f"leader joints {list(self.leader.names)} must be those of the follower {list(self.follower.names)}"
+                )
         return self
 
     def limits(self) -> Limits:

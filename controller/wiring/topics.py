@@ -8,7 +8,7 @@ from __future__ import annotations
 import ctypes
 from dataclasses import dataclass
 
-from episodes.records import ChunkRecord, FrameHeader, OrderRecord, TickRecord
+from episodes.records import ChunkRecord, FrameHeader, OrderRecord, TeleopRecord, TickRecord
 from spec.robot import Robot
 
 
@@ -35,6 +35,7 @@ class Topic:
 FRAME_BYTES = ctypes.sizeof(FrameHeader)
 
 ORDERS = "orders"
+TELEOP = "teleop"
 TICKS = "ticks"
 CHUNKS = "chunks"
 EVENTS = "events"
@@ -49,6 +50,7 @@ def topics(robot: Robot, policy_hz: float = 10.0) -> dict[str, Topic]:
         Topic(TICKS, TickRecord, rate, depth=1024, budget_ms=2e3 / rate),
         Topic(CHUNKS, ChunkRecord, policy_hz, depth=32, budget_ms=2e3 / rate),
         Topic(ORDERS, OrderRecord, 0, depth=8, budget_ms=2e3 / rate),
+        Topic(TELEOP, TeleopRecord, 0 if robot.teleop is None else robot.teleop.rate_hz, depth=8, budget_ms=2e3 / rate),
         Topic(EVENTS, None, 0, depth=256, budget_ms=200.0, first_bytes=512, publishers=16),
     ]
     for name, camera in robot.cameras.items():

@@ -6,7 +6,7 @@ from typing import ClassVar as _ClassVar, Iterable as _Iterable, Optional as _Op
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Tick(_message.Message):
-    __slots__ = ("tick", "deadline_ns", "woke_ns", "read_ns", "decided_ns", "written_ns", "now_ns", "joints", "skipped", "position", "velocity", "effort", "raw", "fresh", "asked", "limited", "limited_velocity", "limited_acceleration", "sent", "sent_ticks", "mode", "flags", "chunk", "weights", "read_fault", "write_fault", "bus_errors")
+    __slots__ = ("tick", "deadline_ns", "woke_ns", "read_ns", "decided_ns", "written_ns", "now_ns", "joints", "skipped", "position", "velocity", "effort", "raw", "fresh", "asked", "limited", "limited_velocity", "limited_acceleration", "sent", "sent_ticks", "mode", "flags", "chunk", "weights", "read_fault", "write_fault", "bus_errors", "order", "arrived", "driver", "buttons", "alpha", "policy", "teleop", "teleop_ns", "human", "human_velocity", "human_effort", "human_goal")
     TICK_FIELD_NUMBER: _ClassVar[int]
     DEADLINE_NS_FIELD_NUMBER: _ClassVar[int]
     WOKE_NS_FIELD_NUMBER: _ClassVar[int]
@@ -34,6 +34,18 @@ class Tick(_message.Message):
     READ_FAULT_FIELD_NUMBER: _ClassVar[int]
     WRITE_FAULT_FIELD_NUMBER: _ClassVar[int]
     BUS_ERRORS_FIELD_NUMBER: _ClassVar[int]
+    ORDER_FIELD_NUMBER: _ClassVar[int]
+    ARRIVED_FIELD_NUMBER: _ClassVar[int]
+    DRIVER_FIELD_NUMBER: _ClassVar[int]
+    BUTTONS_FIELD_NUMBER: _ClassVar[int]
+    ALPHA_FIELD_NUMBER: _ClassVar[int]
+    POLICY_FIELD_NUMBER: _ClassVar[int]
+    TELEOP_FIELD_NUMBER: _ClassVar[int]
+    TELEOP_NS_FIELD_NUMBER: _ClassVar[int]
+    HUMAN_FIELD_NUMBER: _ClassVar[int]
+    HUMAN_VELOCITY_FIELD_NUMBER: _ClassVar[int]
+    HUMAN_EFFORT_FIELD_NUMBER: _ClassVar[int]
+    HUMAN_GOAL_FIELD_NUMBER: _ClassVar[int]
     tick: int
     deadline_ns: int
     woke_ns: int
@@ -61,7 +73,19 @@ class Tick(_message.Message):
     read_fault: int
     write_fault: int
     bus_errors: int
-    def __init__(self, tick: _Optional[int] = ..., deadline_ns: _Optional[int] = ..., woke_ns: _Optional[int] = ..., read_ns: _Optional[int] = ..., decided_ns: _Optional[int] = ..., written_ns: _Optional[int] = ..., now_ns: _Optional[int] = ..., joints: _Optional[int] = ..., skipped: _Optional[int] = ..., position: _Optional[_Iterable[float]] = ..., velocity: _Optional[_Iterable[float]] = ..., effort: _Optional[_Iterable[float]] = ..., raw: _Optional[_Iterable[int]] = ..., fresh: _Optional[_Iterable[int]] = ..., asked: _Optional[_Iterable[float]] = ..., limited: _Optional[_Iterable[float]] = ..., limited_velocity: _Optional[_Iterable[float]] = ..., limited_acceleration: _Optional[_Iterable[float]] = ..., sent: _Optional[_Iterable[float]] = ..., sent_ticks: _Optional[_Iterable[int]] = ..., mode: _Optional[int] = ..., flags: _Optional[int] = ..., chunk: _Optional[int] = ..., weights: _Optional[int] = ..., read_fault: _Optional[int] = ..., write_fault: _Optional[int] = ..., bus_errors: _Optional[int] = ...) -> None: ...
+    order: int
+    arrived: int
+    driver: int
+    buttons: int
+    alpha: float
+    policy: _containers.RepeatedScalarFieldContainer[float]
+    teleop: int
+    teleop_ns: int
+    human: _containers.RepeatedScalarFieldContainer[float]
+    human_velocity: _containers.RepeatedScalarFieldContainer[float]
+    human_effort: _containers.RepeatedScalarFieldContainer[float]
+    human_goal: _containers.RepeatedScalarFieldContainer[float]
+    def __init__(self, tick: _Optional[int] = ..., deadline_ns: _Optional[int] = ..., woke_ns: _Optional[int] = ..., read_ns: _Optional[int] = ..., decided_ns: _Optional[int] = ..., written_ns: _Optional[int] = ..., now_ns: _Optional[int] = ..., joints: _Optional[int] = ..., skipped: _Optional[int] = ..., position: _Optional[_Iterable[float]] = ..., velocity: _Optional[_Iterable[float]] = ..., effort: _Optional[_Iterable[float]] = ..., raw: _Optional[_Iterable[int]] = ..., fresh: _Optional[_Iterable[int]] = ..., asked: _Optional[_Iterable[float]] = ..., limited: _Optional[_Iterable[float]] = ..., limited_velocity: _Optional[_Iterable[float]] = ..., limited_acceleration: _Optional[_Iterable[float]] = ..., sent: _Optional[_Iterable[float]] = ..., sent_ticks: _Optional[_Iterable[int]] = ..., mode: _Optional[int] = ..., flags: _Optional[int] = ..., chunk: _Optional[int] = ..., weights: _Optional[int] = ..., read_fault: _Optional[int] = ..., write_fault: _Optional[int] = ..., bus_errors: _Optional[int] = ..., order: _Optional[int] = ..., arrived: _Optional[int] = ..., driver: _Optional[int] = ..., buttons: _Optional[int] = ..., alpha: _Optional[float] = ..., policy: _Optional[_Iterable[float]] = ..., teleop: _Optional[int] = ..., teleop_ns: _Optional[int] = ..., human: _Optional[_Iterable[float]] = ..., human_velocity: _Optional[_Iterable[float]] = ..., human_effort: _Optional[_Iterable[float]] = ..., human_goal: _Optional[_Iterable[float]] = ...) -> None: ...
 
 class Chunk(_message.Message):
     __slots__ = ("sequence", "observed_ns", "step_ns", "started_ns", "finished_ns", "length", "joints", "weights", "cameras", "tick", "frames", "targets")

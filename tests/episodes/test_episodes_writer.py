@@ -39,9 +39,14 @@ def make_tick(number: int, joints: int = 6, seed: int = 0) -> TickRecord:
         "limited_velocity",
         "limited_acceleration",
         "sent",
+        "policy",
+        "human",
+        "human_velocity",
+        "human_effort",
+        "human_goal",
     ):
         getattr(record, name)[:] = rng.normal(size=16).tolist()
-    record.fresh[:] = [1] * 16
+    record.fresh[:], record.alpha = [1] * 16, 0.25
     return record
 
 
