@@ -95,18 +95,6 @@ class Flag(IntFlag):
     """Somebody pulls at the leader arm: the residual is above its threshold."""
 
 
-class Button(IntFlag):
-    """What is pressed on a teleoperation device, as levels; the control loop looks for the moment they go down."""
-
-    NONE = 0
-    TAKE = 1
-    RELEASE = 2
-    TOGGLE = 4
-    """Take if the policy has the arm, else give back."""
-    DEAD_MAN = 8
-    """With ``teleop.dead_man``, nothing drives the arm unless this is held."""
-
-
 class TickRecord(ctypes.Structure):
     """One control tick, whole: what was read, asked, limited and sent, when, and why."""
 
@@ -141,7 +129,7 @@ class TickRecord(ctypes.Structure):
         ("order", ctypes.c_uint32),  # with Flag.ORDERED
         ("arrived", ctypes.c_int64),  # sequence of the chunk that came; with Flag.NEW_CHUNK or CHUNK_REFUSED
         ("driver", ctypes.c_uint32),
-        ("buttons", ctypes.c_uint32),  # of the newest sample, as the next four fields
+        ("buttons", ctypes.c_uint32),  # spec.teleop.Button, of the newest sample, as the next four fields
         ("alpha", ctypes.c_double),  # weight of the person against the policy, 0 to 1
         ("policy", _PerJoint),  # [rad] what the policy wanted, whoever drove
         ("teleop", ctypes.c_int64),  # sequence of the newest sample of the teleoperation device

@@ -2,7 +2,20 @@
 
 from __future__ import annotations
 
+from enum import IntFlag
 from typing import NamedTuple
+
+
+class Button(IntFlag):
+    """What is pressed on a teleoperation device, as levels; the control loop looks for the moment they go down."""
+
+    NONE = 0
+    TAKE = 1
+    RELEASE = 2
+    TOGGLE = 4
+    """Take if the policy has the arm, else give back."""
+    DEAD_MAN = 8
+    """With ``teleop.dead_man``, nothing drives the arm unless this is held."""
 
 
 class TeleopSample(NamedTuple):
@@ -22,4 +35,4 @@ class TeleopSample(NamedTuple):
     goal: tuple[float, ...]
     """What a leader arm was told to mirror when it was read [rad]; NaN while it gives way, and where there is none."""
     buttons: int = 0
-    """Bits of :class:`episodes.records.Button`, as levels."""
+    """Bits of :class:`Button`, as levels; a gesture is down for one sample."""
