@@ -140,6 +140,7 @@ class Session:
         opened = {"kind": "opened", "path": str(path)}
         if not self._wait(lambda: opened in self._answers, ANSWER_S):
             raise _BrokenError(Termination.RECORDER_DIED)
+        self._run.order(Order.MARK)
 
     def _start(self) -> float:
         """Let the policy drive; returns since when [s]."""

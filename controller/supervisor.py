@@ -15,10 +15,11 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, Self
 
+from controller.sources import ChunkSource
 from controller.watch import Watch
 from controller.wiring.ipc import Node, new_namespace, remove_namespace, sweep
 from controller.wiring.process import Process
-from controller.wiring.topics import EVENTS, ORDERS, topics
+from controller.wiring.topics import EVENTS, ORDERS, Topic, topics
 from episodes.records import Order, OrderRecord
 from episodes.recovery import Recovered, recover_folder
 from episodes.schema.cadenza_pb2 import Event
@@ -35,7 +36,7 @@ STOP_S = 4.0
 LEAST_FREE_BYTES = 500_000_000
 """An episode of ten minutes with two cameras takes about as much."""
 
-CONTROL, INFERENCE, RECORDER = "control", "inference", "recorder"
+CONTROL, RECORDER, TELEOP = "control", "recorder", "teleop"
 
 
 class Supervisor:
@@ -43,18 +44,32 @@ class Supervisor:
 
     Args:
         robot: ports and camera addresses are the real ones.
-        bundle: verified and fitting.
+        source: where chunks come from; None where only a person drives.
         out: folder of the run: episodes, logs, resolved robot file.
         say: takes one line for the person watching.
+        bundle: verified and fitting; its manifest goes into every episode.
+        teleop: a person may take the arm over.
 
     Raises:
         CadenzaError: from ``__enter__``, when some process cannot do its work; says which and why.
     """
 
-    def __init__(self, robot: Robot, bundle: Bundle, out: Path, say: Callable[[str], None]) -> None:
-        self.robot, self.bundle, self.out = robot, bundle, out
+    def __init__(
+        self,
+        robot: Robot,
+        source: ChunkSource | None,
+        out: Path,
+        say: Callable[[str], None],
+        *,
+        bundle: Bundle | None = None,
+        teleop: bool = False,
+    ) -> None:
+        self.robot, self.out = robot, out
         self.episodes_folder = out / "episodes"
         self.say = say
+        self.keys: list[str] = []
+        """Session keys (:class:`spec.robot.Key`) that went down on teleoperation devices, for the session to take."""
+        self._source, self._bundle, self._teleop = source, bundle, teleop
         self._namespace = new_namespace()
         self._robot_file = out / "robot.resolved.json"
         self.processes: dict[str, Process] = {}
@@ -99,8 +114,10 @@ class Supervisor:
         for name, message in self._messages:
             if message["kind"] in {"warning", "refused"}:
                 self.say(message["text"])
-            if name == INFERENCE and message["kind"] == "ready" and self._following:
-                self.follow(True)
+            if name == TELEOP and message["kind"] == "key":
+                self.keys.append(message["key"])
+            if self._source is not None and name == self._source.name and message["kind"] == "ready":
+                self.follow(self._following)  # a successor starts as it was told to last
         self._messages.clear()
         self._measure_memory()
         return said
@@ -125,12 +142,15 @@ class Supervisor:
         return now
 
     def follow(self, following: bool) -> None:
-        """Have the policy asked at every policy step, or not."""
+        """Have the source make chunks, or not. Does nothing where there is none."""
         self._following = following
+        if self._source is None:
+            return
+        source = self.processes[self._source.name]
         if following:
-            self.processes[INFERENCE].tell(do="resume", sequence=self.watch.next_chunk)
+            source.tell(do="resume", sequence=self.watch.next_chunk)
         else:
-            self.processes[INFERENCE].tell(do="pause")
+            source.tell(do="pause")
 
     def begin_episode(self, path: Path, labels: Mapping[str, str]) -> bool:
         """Have the recorder open an episode; it answers ``opened`` or ``failed``. False: the disk has no room."""
@@ -188,17 +208,23 @@ class Supervisor:
         for number in (signal.SIGINT, signal.SIGTERM):
             self._last.callback(signal.signal, number, signal.signal(number, self._interrupt))
         self._last.callback(remove_namespace, self._namespace)
-        self._node = Node(self._namespace, topics(self.robot, 1.0 / self.bundle.manifest.action.step_s), "supervisor")
+        self._node = Node(self._namespace, self._topics(), "supervisor")
         self._last.callback(self._node.close)
         self._orders = self._node.publisher(ORDERS)
         self._events = self._node.publisher(EVENTS)
         self.watch = Watch(self._node, len(self.robot.follower.joints))
 
+    def _topics(self) -> dict[str, Topic]:
+        return topics(self.robot) if self._source is None else topics(self.robot, 1.0 / self._source.step_s)
+
     def _start(self) -> None:
-        bundle = ("--bundle", str(self.bundle.folder.resolve()))
+        manifest = () if self._bundle is None else ("--bundle", str(self._bundle.folder.resolve()))
         self._add(CONTROL, "controller.workers.control_process")
-        self._add(RECORDER, "controller.workers.recorder_process", *bundle)
-        self._add(INFERENCE, "controller.workers.inference_process", *bundle)
+        self._add(RECORDER, "controller.workers.recorder_process", *manifest)
+        if self._source is not None:
+            self._add(self._source.name, self._source.module, *self._source.arguments)
+        if self._teleop:
+            self._add(TELEOP, "controller.workers.teleop_process")
         for name in self.robot.cameras:
             self._add(f"camera {name}", "controller.workers.camera_process", "--camera", name)
         for process in self.processes.values():

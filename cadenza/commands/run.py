@@ -19,6 +19,7 @@ from cadenza.arguments import parse, split_robot_overrides
 from cadenza.judge import VirtualJudge
 from cadenza.report import summarise
 from controller.session import EpisodeResult, Judge, NoJudge, Session
+from controller.sources import policy_source
 from controller.supervisor import Supervisor
 from drivers.virtual import VirtualRobot
 from episodes.outcome import Outcome, Termination
@@ -149,7 +150,7 @@ def run_episodes(
             seed = robot.virtual.seed
             virtual = stack.enter_context(VirtualRobot(robot, seed))
             robot, judge = virtual.robot, VirtualJudge(virtual.client, seed)
-        supervisor = stack.enter_context(Supervisor(robot, bundle, out, _sayer(console)))
+        supervisor = stack.enter_context(Supervisor(robot, policy_source(bundle), out, _sayer(console), bundle=bundle))
         session = Session(supervisor, judge, episode_seconds)
         results: list[EpisodeResult] = []
         for number in range(episodes):

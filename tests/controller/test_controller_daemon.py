@@ -14,7 +14,8 @@ import pytest
 from daemon_kit import Script, eventually, kill, run_one
 
 from cadenza.cli import main
-from controller.supervisor import CONTROL, INFERENCE, RECORDER, Supervisor
+from controller.sources import INFERENCE, policy_source
+from controller.supervisor import CONTROL, RECORDER, Supervisor
 from controller.wiring.ipc import sweep
 from controller.workers.policy import Policy
 from drivers.virtual import VirtualRobot
@@ -34,7 +35,7 @@ def test_an_episode_is_whole_and_tells_exactly_what_the_policy_saw(
     virtual: VirtualRobot, bundle: Bundle, tmp_path: Path
 ) -> None:
     lines: list[str] = []
-    with Supervisor(virtual.robot, bundle, tmp_path, lines.append) as supervisor:
+    with Supervisor(virtual.robot, policy_source(bundle), tmp_path, lines.append, bundle=bundle) as supervisor:
         result = run_one(supervisor, Script(lambda asked: asked > 60))
     assert (result.outcome, result.termination) == (Outcome.SUCCESS, Termination.DONE)
     assert result.path is not None
@@ -83,7 +84,7 @@ def rebuilt_equals_logged(path: Path, bundle: Bundle) -> None:
 def test_the_arm_outlives_its_helpers(virtual: VirtualRobot, bundle: Bundle, tmp_path: Path) -> None:
     """Inference and a camera are killed while the policy drives: hold, restart, go on; the recording stays whole."""
     lines: list[str] = []
-    with Supervisor(virtual.robot, bundle, tmp_path, lines.append) as supervisor:
+    with Supervisor(virtual.robot, policy_source(bundle), tmp_path, lines.append, bundle=bundle) as supervisor:
         victims = [INFERENCE, "camera top"]
 
         def act(asked: int) -> bool:
@@ -108,7 +109,7 @@ def test_the_arm_outlives_its_helpers(virtual: VirtualRobot, bundle: Bundle, tmp
 
 
 def test_a_killed_recorder_costs_a_tenth_of_a_second(virtual: VirtualRobot, bundle: Bundle, tmp_path: Path) -> None:
-    with Supervisor(virtual.robot, bundle, tmp_path, lambda _: None) as supervisor:
+    with Supervisor(virtual.robot, policy_source(bundle), tmp_path, lambda _: None, bundle=bundle) as supervisor:
         seen: list[int] = []
 
         def act(asked: int) -> bool:
@@ -129,7 +130,7 @@ def test_a_killed_recorder_costs_a_tenth_of_a_second(virtual: VirtualRobot, bund
 
 
 def test_a_killed_control_process_ends_the_run(virtual: VirtualRobot, bundle: Bundle, tmp_path: Path) -> None:
-    with Supervisor(virtual.robot, bundle, tmp_path, lambda _: None) as supervisor:
+    with Supervisor(virtual.robot, policy_source(bundle), tmp_path, lambda _: None, bundle=bundle) as supervisor:
 
         def act(asked: int) -> bool:
             if asked == 40:
@@ -196,7 +197,7 @@ def test_what_cannot_work_is_refused_in_one_line(virtual: VirtualRobot, bundle: 
             "cameras": {**robot.cameras, "top": absent},
         }
     )
-    supervisor = Supervisor(wrong, bundle, tmp_path, lambda _: None)
+    supervisor = Supervisor(wrong, policy_source(bundle), tmp_path, lambda _: None, bundle=bundle)
     with pytest.raises(DeviceError, match=r"/dev/nothing|camera top: http") as caught:
         supervisor.__enter__()
     assert "\n" not in str(caught.value)

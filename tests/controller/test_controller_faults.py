@@ -10,6 +10,7 @@ from daemon_kit import Script, eventually, kill, run_one
 from dynamixel_sdk import COMM_SUCCESS, PacketHandler, PortHandler
 from motion_checks import check_motion
 
+from controller.sources import policy_source
 from controller.supervisor import CONTROL, Supervisor
 from drivers.arm import BusFault
 from drivers.virtual import VirtualRobot
@@ -38,7 +39,7 @@ def test_a_lossy_bus_is_counted_and_survived(virtual: VirtualRobot, bundle: Bund
         return asked > 130
 
     try:
-        with Supervisor(virtual.robot, bundle, tmp_path, lambda _: None) as supervisor:
+        with Supervisor(virtual.robot, policy_source(bundle), tmp_path, lambda _: None, bundle=bundle) as supervisor:
             result = run_one(supervisor, Script(act))
     finally:
         virtual.client.clear()
@@ -70,7 +71,7 @@ def test_servos_stop_by_themselves_when_the_loop_is_killed(
     virtual: VirtualRobot, bundle: Bundle, tmp_path: Path
 ) -> None:
     """The policy is moving the arm when its process dies: the Bus Watchdog of every servo fires, torque stays on."""
-    with Supervisor(virtual.robot, bundle, tmp_path, lambda _: None) as supervisor:
+    with Supervisor(virtual.robot, policy_source(bundle), tmp_path, lambda _: None, bundle=bundle) as supervisor:
 
         def act(asked: int) -> bool:
             if asked == 20:
@@ -107,7 +108,7 @@ def test_a_judge_that_can_no_longer_judge_ends_the_episode_in_order(
             raise DeviceError("virtual arm: no answer")
         return False
 
-    with Supervisor(virtual.robot, bundle, tmp_path, lines.append) as supervisor:
+    with Supervisor(virtual.robot, policy_source(bundle), tmp_path, lines.append, bundle=bundle) as supervisor:
         result = run_one(supervisor, Script(act))
     assert (result.outcome, result.termination) == (Outcome.ABORTED, Termination.ERROR)
     assert "virtual arm: no answer" in lines

@@ -16,6 +16,7 @@ from tiny_bundle import write_tiny_bundle
 
 import controller.supervisor
 from controller.session import Session
+from controller.sources import policy_source
 from controller.supervisor import RECORDER, Supervisor
 from drivers.virtual import VirtualRobot
 from episodes.check import check
@@ -43,7 +44,7 @@ def test_a_recorder_that_dies_between_episodes_costs_none(
     virtual: VirtualRobot, bundle: Bundle, tmp_path: Path
 ) -> None:
     """Its death used to be remembered for ever: every further episode was broken off as it began."""
-    with Supervisor(virtual.robot, bundle, tmp_path, lambda _: None) as supervisor:
+    with Supervisor(virtual.robot, policy_source(bundle), tmp_path, lambda _: None, bundle=bundle) as supervisor:
         session = Session(supervisor, Killer(supervisor), 20.0)
         results = [session.episode(number) for number in range(2)]
     assert [result.termination for result in results] == [Termination.DONE] * 2
@@ -55,7 +56,7 @@ def test_a_disk_that_fills_up_ends_the_episode_not_the_program(
     virtual: VirtualRobot, bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lines: list[str] = []
-    with Supervisor(virtual.robot, bundle, tmp_path, lines.append) as supervisor:
+    with Supervisor(virtual.robot, policy_source(bundle), tmp_path, lines.append, bundle=bundle) as supervisor:
         monkeypatch.setattr(controller.supervisor, "LEAST_FREE_BYTES", 1 << 60)
         result = run_one(supervisor, Script(lambda _: True))
     assert (result.outcome, result.termination, result.path) == (Outcome.ABORTED, Termination.DISK_FULL, None)
@@ -64,7 +65,9 @@ def test_a_disk_that_fills_up_ends_the_episode_not_the_program(
 
 def test_a_policy_that_says_nan_ends_in_a_fault(virtual: VirtualRobot, tmp_path: Path) -> None:
     bundle = write_tiny_bundle(tmp_path / "nan", virtual.robot.follower.names, ramp=float("nan"))
-    with Supervisor(virtual.robot, bundle, tmp_path / "run", lambda _: None) as supervisor:
+    with Supervisor(
+        virtual.robot, policy_source(bundle), tmp_path / "run", lambda _: None, bundle=bundle
+    ) as supervisor:
         result = run_one(supervisor, Script(lambda _: False))
     assert result.termination is Termination.FAULT
     assert any("NONFINITE" in fault for fault in supervisor.report()["faults"])
