@@ -12,7 +12,7 @@ import fcntl
 import json
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -44,6 +44,10 @@ PART = ".part"
 TICKS, CHUNKS, EVENTS = "/ticks", "/chunks", "/events"
 CAMERA_PREFIX = "/camera/"
 ROBOT_FILE, CALIBRATION_FILE, BUNDLE_FILE = "robot.json", "calibration.json", "bundle.json"
+MODEL_FILE = "model.xml"
+"""The arm's MJCF, so that an episode can be replayed where the robot's files are not."""
+CARRIED = 32
+"""Chunks from before its beginning that an episode carries: more than can be alive at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +59,8 @@ class Header:
     bundle: Manifest | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
     """Free facts: task, seed, chunk mode."""
+    chunks: Sequence[ChunkRecord] = ()
+    """The last ones before the beginning, oldest first: a state that is put on record may still use them."""
 
 
 class EpisodeWriter:
@@ -67,7 +73,7 @@ class EpisodeWriter:
         header: written at once, so that it survives a crash.
 
     Raises:
-        CadenzaError: the file exists already.
+        CadenzaError: the file exists already, or the arm's model cannot be read.
         OSError: from any method, as the file system says; the part written so far stays recoverable.
     """
 
@@ -76,6 +82,7 @@ class EpisodeWriter:
         self.part = path.with_name(path.name + PART)
         if path.exists() or self.part.exists():
             raise CadenzaError(f"{path}: an episode of that name exists already")
+        model = _model_of(header.robot)
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file = self.part.open("wb")
         # Tells recovery that this file has a living writer. The kernel drops the lock when the process dies.
@@ -86,7 +93,9 @@ class EpisodeWriter:
         self._channels: dict[str, int] = {}
         self._flushed_ns = self._synced_ns = time.monotonic_ns()
         self.counts: dict[str, int] = {}
-        self._begin(header)
+        self._begin(header, model)
+        for chunk in header.chunks:
+            self.chunk(chunk)
 
     def tick(self, record: TickRecord) -> None:
         """Write one tick."""
@@ -163,7 +172,7 @@ class EpisodeWriter:
         with contextlib.suppress(OSError):  # what is still buffered does not fit either
             self._file.close()
 
-    def _begin(self, header: Header) -> None:
+    def _begin(self, header: Header, model: bytes | None) -> None:
         started_ns = time.monotonic_ns()
         facts = {
             "version": FORMAT_VERSION,
@@ -174,6 +183,7 @@ class EpisodeWriter:
             "rate_hz": repr(header.robot.control.rate_hz),
             "started_ns": str(started_ns),
             "started_utc": datetime.now(UTC).isoformat(),
+            "carried_chunks": str(len(header.chunks)),
         }
         self._mcap.add_metadata("episode", facts)
         self._mcap.add_metadata("labels", dict(header.labels))
@@ -182,14 +192,17 @@ class EpisodeWriter:
             self._attach(CALIBRATION_FILE, header.calibration.model_dump_json(indent=2))
         if header.bundle is not None:
             self._attach(BUNDLE_FILE, header.bundle.model_dump_json(indent=2))
+        if model is not None:
+            self._attach(MODEL_FILE, model, "application/xml")
         for topic, message in ((TICKS, Tick), (CHUNKS, Chunk), (EVENTS, Event)):
             self._channel(topic, message)
         for camera in header.robot.cameras:
             self._channel(CAMERA_PREFIX + camera, CompressedImage)
         self._mcap.flush()
 
-    def _attach(self, name: str, text: str) -> None:
-        self._mcap.add_attachment(0, time.monotonic_ns(), name, "application/json", text.encode())
+    def _attach(self, name: str, content: str | bytes, kind: str = "application/json") -> None:
+        data = content.encode() if isinstance(content, str) else content
+        self._mcap.add_attachment(0, time.monotonic_ns(), name, kind, data)
 
     def _channel(self, topic: str, message: type[Message]) -> None:
         schema = self._mcap.register_schema(message.DESCRIPTOR.full_name, "protobuf", _descriptors(message))
@@ -215,6 +228,13 @@ class EpisodeWriter:
 
 _DATA_KEY = varint(CompressedImage.DATA_FIELD_NUMBER << 3 | 2)
 _CHUNK_SCALARS = tuple(field.name for field in Chunk.DESCRIPTOR.fields if field.name not in {"frames", "targets"})
+
+
+def _model_of(robot: Robot) -> bytes | None:
+    try:
+        return None if robot.model is None else robot.model.read_bytes()
+    except OSError as error:
+        raise CadenzaError(f"{robot.model}: cannot read the arm's model: {error.strerror}") from None
 
 
 def sync_folder(folder: Path) -> None:

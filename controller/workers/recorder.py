@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+from collections import deque
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ from controller.wiring.topics import CHUNKS, EVENTS, FRAME_BYTES, TICKS, frames_
 from episodes.outcome import Outcome, Termination
 from episodes.records import ChunkRecord, Flag, FrameHeader, TickRecord
 from episodes.schema.cadenza_pb2 import Event
-from episodes.writer import EpisodeWriter, Header
+from episodes.writer import CARRIED, EpisodeWriter, Header
 from spec.robot import Robot
 
 _BATCH = 256
@@ -54,6 +56,7 @@ class Recorder:
         self._events = node.bytes_subscriber(EVENTS)
         self._frames = {name: node.bytes_subscriber(frames_topic(name)) for name in robot.cameras}
         self._gaps: dict[str, Gaps] = {}
+        self._newest_chunks: deque[ChunkRecord] = deque(maxlen=CARRIED)
         self._writer: EpisodeWriter | None = None
 
     @property
@@ -61,7 +64,7 @@ class Recorder:
         return self._writer is not None
 
     def open(self, path: Path, header: Header) -> None:
-        """Begin an episode. What was published before is not part of it.
+        """Begin an episode. What was published before is not part of it, but for the newest chunks: some may be alive.
 
         Raises:
             CadenzaError, OSError: as :class:`EpisodeWriter`.
@@ -69,7 +72,7 @@ class Recorder:
         self.drain()
         for gaps in self._gaps.values():
             gaps.missing = 0  # what it saw last stays: a loss right at the beginning counts
-        self._writer = EpisodeWriter(path, header)
+        self._writer = EpisodeWriter(path, replace(header, chunks=tuple(self._newest_chunks)))
 
     def close(self, outcome: Outcome, termination: Termination, facts: dict[str, str]) -> dict[str, Any]:
         """Take in what still waits and finish the file. Returns what there is to tell about it.
@@ -113,6 +116,7 @@ class Recorder:
         for chunk in self._chunks.drain():
             done += 1
             self._see(CHUNKS, chunk.sequence)
+            self._newest_chunks.append(chunk)
             if self._writer is not None:
                 self._writer.chunk(chunk)
         for name, frames in self._frames.items():
