@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,8 +14,8 @@ from matplotlib.figure import Figure, SubFigure
 
 from spec.arrays import Bytes, Float
 
-_INK, _FAINT = "#1d2733", "#8a94a0"
-_HUES = ("#0b6e99", "#d9730d", "#0f7b6c", "#ad1a72", "#6940a5", "#b8860b")
+INK, FAINT = "#1d2733", "#8a94a0"
+HUES = ("#0b6e99", "#d9730d", "#0f7b6c", "#ad1a72", "#6940a5", "#b8860b")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -57,7 +58,7 @@ def draw_run(
         trace: joints of one episode.
         strip: frames of the same episode.
     """
-    with mpl.rc_context({"font.size": 9, "axes.edgecolor": _FAINT, "text.color": _INK, "axes.labelcolor": _INK}):
+    with house_style():
         figure = Figure(figsize=(13, 9.5), layout="constrained")
         figure.suptitle(title, fontsize=13, fontweight="bold")
         timing, joints, camera = figure.subfigures(3, 1, squeeze=False, height_ratios=[1.0, 1.55, 0.8])[:, 0]
@@ -65,8 +66,13 @@ def draw_run(
         _lateness(left, lateness_us)
         _phases(right, phases_us, period_us)
         _joints(joints, trace)
-        _film(camera, strip)
+        draw_film(camera, strip)
     return figure
+
+
+def house_style() -> AbstractContextManager[None]:
+    """Fonts and colours of every picture."""
+    return mpl.rc_context({"font.size": 9, "axes.edgecolor": FAINT, "text.color": INK, "axes.labelcolor": INK})
 
 
 def save(figure: Figure, path: Path) -> None:
@@ -77,44 +83,42 @@ def save(figure: Figure, path: Path) -> None:
 def _lateness(axes: Axes, lateness_us: Float) -> None:
     lateness = np.maximum(lateness_us, 1.0)
     edges = np.geomspace(1.0, max(2.0, lateness.max()) * 1.2, 70)
-    axes.hist(lateness, bins=list(edges), color=_HUES[0], alpha=0.85)
+    axes.hist(lateness, bins=list(edges), color=HUES[0], alpha=0.85)
     axes.set(xscale="log", yscale="log", xlabel="wake-up lateness [µs]", ylabel="ticks")
     for share, style in ((50, "-"), (99, "--"), (99.9, ":")):
         value = float(np.percentile(lateness, share))
-        axes.axvline(value, color=_INK, linestyle=style, linewidth=1, label=f"p{share:g}  {value:,.0f} µs")
-    axes.axvline(lateness.max(), color=_HUES[1], linewidth=1, label=f"max  {lateness.max():,.0f} µs")
+        axes.axvline(value, color=INK, linestyle=style, linewidth=1, label=f"p{share:g}  {value:,.0f} µs")
+    axes.axvline(lateness.max(), color=HUES[1], linewidth=1, label=f"max  {lateness.max():,.0f} µs")
     axes.legend(frameon=False, fontsize=8)
     axes.set_title(f"Punctuality of {lateness.size:,} ticks", loc="left")
-    _clean(axes)
+    clean(axes)
 
 
 def _phases(axes: Axes, phases_us: Mapping[str, Float], period_us: float) -> None:
     names = list(phases_us)
     rows = np.arange(len(names))[::-1]
     p50, p99 = (np.array([np.percentile(phases_us[name], share) for name in names]) for share in (50, 99))
-    axes.barh(rows, p99, color=_HUES[0], alpha=0.3, label="p99")
-    axes.barh(rows, p50, color=_HUES[0], label="median")
+    axes.barh(rows, p99, color=HUES[0], alpha=0.3, label="p99")
+    axes.barh(rows, p50, color=HUES[0], label="median")
     for row, middle, high in zip(rows, p50, p99, strict=True):
         roomy = high < 0.75 * period_us
         place, side = (high + 0.01 * period_us, "left") if roomy else (high - 0.01 * period_us, "right")
         axes.text(place, row, f"{middle:,.0f} / {high:,.0f} µs", va="center", ha=side, fontsize=8)
-    axes.axvline(period_us, color=_HUES[1], linewidth=1, label=f"period  {period_us:,.0f} µs")
+    axes.axvline(period_us, color=HUES[1], linewidth=1, label=f"period  {period_us:,.0f} µs")
     axes.set(yticks=rows, yticklabels=names, xlabel="time [µs]", xlim=(0, period_us * 1.05))
     axes.legend(frameon=False, fontsize=8, loc="lower right", bbox_to_anchor=(0.94, 0.0))
     axes.set_title("Where the time of a tick goes", loc="left")
-    _clean(axes)
+    clean(axes)
 
 
 def _joints(figure: SubFigure, trace: JointTrace) -> None:
     columns = 3
     panels = figure.subplots(-(-len(trace.names) // columns), columns, sharex=True, squeeze=False).ravel()
     for index, (axes, name) in enumerate(zip(panels, trace.names, strict=False)):
-        axes.plot(trace.time, trace.asked[:, index], color=_FAINT, linewidth=2.2, label="asked by the policy")
-        axes.plot(
-            trace.time, trace.measured[:, index], color=_HUES[index % len(_HUES)], linewidth=1.1, label="measured"
-        )
+        axes.plot(trace.time, trace.asked[:, index], color=FAINT, linewidth=2.2, label="asked by the policy")
+        axes.plot(trace.time, trace.measured[:, index], color=HUES[index % len(HUES)], linewidth=1.1, label="measured")
         axes.set_title(name.replace("_", " "), loc="left", fontsize=9)
-        _clean(axes)
+        clean(axes)
     panels[0].legend(frameon=False, fontsize=8)
     for axes in panels[::columns]:
         axes.set_ylabel("[rad]")
@@ -124,7 +128,8 @@ def _joints(figure: SubFigure, trace: JointTrace) -> None:
         axes.set_axis_off()
 
 
-def _film(figure: SubFigure, strip: FilmStrip) -> None:
+def draw_film(figure: SubFigure, strip: FilmStrip) -> None:
+    """A camera's frames in a row."""
     panels = figure.subplots(1, max(1, len(strip.images)), squeeze=False).ravel()
     for axes in panels:
         axes.set_axis_off()
@@ -133,6 +138,7 @@ def _film(figure: SubFigure, strip: FilmStrip) -> None:
         axes.set_title(f"{strip.camera}  {time:.1f} s", loc="left", fontsize=8)
 
 
-def _clean(axes: Axes) -> None:
+def clean(axes: Axes) -> None:
+    """No frame on top and right, a faint grid."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(visible=True, alpha=0.15)
