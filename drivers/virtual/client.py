@@ -52,7 +52,8 @@ class SimClient:
 
     def state(self) -> dict[str, Any]:
         """``success``, ``distance`` [m], ``cube`` {x, y, z, yaw}, ``joints`` {arm: {joint: rad}} (the true ones, not
-        the encoders'), ``torque`` {arm: [bool]}, ``time_s``, ``slipped_steps``."""
+        the encoders'), ``torque`` {arm: [bool]}, ``hand`` {joint: N·m} (what a person pulls at the leader with),
+        ``time_s``, ``slipped_steps``."""
         return dict(self._ask("state"))
 
     def inject(self, faults: Mapping[str, Any]) -> None:
@@ -77,9 +78,22 @@ class SimClient:
         """Packets seen, lost, corrupted and delayed on each bus since the start."""
         return dict(self._ask("statistics"))
 
-    def hand(self, joints: Mapping[str, float] | None) -> None:
-        """A person's hand on the leader arm: hold it at these joint angles [rad], or None: let go."""
-        self._ask("hand", joints=None if joints is None else dict(joints))
+    def hand(self, joints: Mapping[str, float] | None, seconds: float = 0.3) -> None:
+        """A person's hand on the leader arm, pulling as hard as a person would (drivers/virtual/live/hand.py).
+
+        Args:
+            joints: take the whole arm, or go on with it, and bring these joints to these angles [rad], the others
+                staying where they are held; None: let go.
+            seconds: how long the way there takes; sent again sooner, the hand turns smoothly to the new angles.
+
+        Raises:
+            DeviceError: refused, with the reason.
+        """
+        self._ask("hand", joints=None if joints is None else dict(joints), seconds=seconds)
+
+    def push(self, joints: Mapping[str, float], seconds: float) -> None:
+        """Push at these joints of the leader arm [N·m] for so long, then let go. Raises DeviceError where refused."""
+        self._ask("push", joints=dict(joints), seconds=seconds)
 
     def close(self) -> None:
         self._file.close()

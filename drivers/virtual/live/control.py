@@ -26,7 +26,9 @@ class Controlled(Protocol):
 
     def statistics(self) -> dict[str, dict[str, int]]: ...
 
-    def hand(self, joints: dict[str, float] | None) -> None: ...
+    def hand(self, joints: dict[str, float] | None, seconds: float = 0.3) -> None: ...
+
+    def push(self, joints: dict[str, float], seconds: float) -> None: ...
 
 
 class ControlServer:
@@ -84,7 +86,7 @@ class ControlServer:
         try:
             request = json.loads(line)
             name, arguments = request["do"], request.get("with", {})
-            if name not in {"reset", "state", "inject", "clear", "statistics", "hand"}:
+            if name not in {"reset", "state", "inject", "clear", "statistics", "hand", "push"}:
                 return {"error": f"control: {name!r}: no such request"}
             return {"result": getattr(self._target, name)(**arguments)}
         except CadenzaError as error:

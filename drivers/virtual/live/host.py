@@ -14,6 +14,7 @@ import select
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections import deque
 from pathlib import Path
@@ -24,7 +25,7 @@ from drivers.virtual.live.parent import exact_timers
 from drivers.virtual.live.scratch import CONTROL, make_folder
 from drivers.virtual.live.stage import Stage
 from drivers.virtual.live.terminal import Terminal
-from drivers.virtual.live.world import VirtualArm, World
+from drivers.virtual.live.world import Leader, VirtualArm, World
 from drivers.virtual.servos.bus import Answer
 from drivers.virtual.servos.servo import HardwareError, Servo
 from spec.errors import DeviceError, SpecError
@@ -143,18 +144,18 @@ class Host:
     def statistics(self) -> dict[str, dict[str, int]]:
         return {name: dict(line.arm.bus.faults.counts) for name, line in self.lines.items()}
 
-    def hand(self, joints: dict[str, float] | None) -> None:
-        """A person's hand on the leader; joints left out stay where they are held or stand."""
-        leader = self.world.leader
-        if leader is None:
+    def hand(self, joints: dict[str, float] | None, seconds: float = 0.3) -> None:
+        """A person's hand takes, moves or leaves the leader."""
+        self._leader().hand(joints, seconds)
+
+    def push(self, joints: dict[str, float], seconds: float) -> None:
+        """A person pushes at the leader."""
+        self._leader().push(joints, seconds)
+
+    def _leader(self) -> Leader:
+        if self.world.leader is None:
             raise DeviceError("no leader arm")
-        if joints is None:
-            leader.hand = None
-            return
-        held = leader.drives.position() if leader.hand is None else leader.hand.copy()
-        for name, angle in joints.items():
-            held[leader.drives.joints.index(name)] = float(angle)
-        leader.hand = held
+        return self.world.leader
 
     def _bits(self, names: str | list[str] | None) -> int:
         wanted = [names] if isinstance(names, str) else names or []
@@ -183,18 +184,22 @@ class Host:
         self._show()
         stage = self._stage.descriptor
         command = [sys.executable, "-m", "drivers.virtual.live.cameras", "--robot", str(description)]
-        self._camera_process = subprocess.Popen(
-            [*command, "--stage", str(stage), "--parent", str(os.getpid())],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            stdin=subprocess.DEVNULL,
-            pass_fds=(stage,),
-        )
-        assert self._camera_process.stdout is not None and self._camera_process.stderr is not None  # noqa: S101, PT018
-        line = self._camera_process.stdout.readline()
-        if not line:
-            complaint = self._camera_process.stderr.read().decode(errors="replace").strip().splitlines()
-            raise DeviceError(complaint[-1] if complaint else "virtual cameras: the process ended without a word")
+        # Into a file: nobody would read a pipe later, and a full one stops the process that complains into it.
+        with tempfile.TemporaryFile() as complaints:
+            self._camera_process = subprocess.Popen(
+                [*command, "--stage", str(stage), "--parent", str(os.getpid())],
+                stdout=subprocess.PIPE,
+                stderr=complaints,
+                stdin=subprocess.DEVNULL,
+                pass_fds=(stage,),
+            )
+            assert self._camera_process.stdout is not None  # noqa: S101
+            line = self._camera_process.stdout.readline()
+            if not line:
+                self._camera_process.wait()
+                complaints.seek(0)
+                words = complaints.read().decode(errors="replace").strip().splitlines()
+                raise DeviceError(words[-1] if words else "virtual cameras: the process ended without a word")
         return int(json.loads(line)["port"])
 
     def _become_prompt(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import mujoco
@@ -9,6 +10,7 @@ import numpy as np
 
 from drivers.dynamixel.tables import model as servo_model
 from drivers.virtual.drives import Drives
+from drivers.virtual.live.hand import Hand
 from drivers.virtual.motors import motor
 from drivers.virtual.scene import follower_model, leader_model, physics_step
 from drivers.virtual.servos.bus import Bus
@@ -16,14 +18,12 @@ from drivers.virtual.servos.faults import Faults
 from drivers.virtual.servos.servo import Servo
 from drivers.virtual.servos.shaft import MOUNTING, Shaft
 from drivers.virtual.task import PushTask
-from spec.arrays import Float
+from spec.arrays import Bool
 from spec.errors import SpecError
 from spec.robot import Arm, Robot
 
 ArmName = Literal["follower", "leader"]
 _SETTLE_S = 1.5
-_HAND_STIFFNESS, _HAND_DAMPING = 2.0, 0.08
-"""A hand on the leader: [N·m/rad], [N·m·s/rad]."""
 _STILL = 1e-3
 
 
@@ -74,35 +74,49 @@ class VirtualArm:
 
 
 class Leader(VirtualArm):
-    """The leader arm, which a person may hold: while torque is off a hand keeps it where it was put."""
+    """The leader arm, which a person may take: while nobody does and torque is off, it stays in its stand."""
 
     def __init__(self, arm: Arm, model: mujoco.MjModel, faults: Faults, *, wire_time: bool) -> None:
         super().__init__("leader", arm, model, faults, wire_time=wire_time)
         self._dof = np.array([model.joint(name).dofadr[0] for name in arm.names])
-        self.hand: Float | None = None
-        """Where a person holds the arm, shape (joints,) [rad]; None: nobody does, it rests in its stand."""
-        self._stand = self.drives.position()
+        self._hand = Hand(model, self.data, arm.names)
+        self._stood: Bool | None = None
+        """Joints that the stand holds; None while somebody is at the arm."""
 
     def rest(self) -> None:
         """The leader starts at its home pose, in its stand."""
         self.drives.teleport(self.arm.each("home"))
         mujoco.mj_forward(self.model, self.data)
 
-    @property
-    def idle(self) -> bool:
-        """Standing in its stand with nobody at either end: nothing moves, so nothing need be computed."""
-        return self.hand is None and not self.drives.torque.any()
+    def hand(self, joints: Mapping[str, float] | None, seconds: float) -> None:
+        """See SimClient.hand."""
+        if joints is None:
+            self._hand.let_go()
+        else:
+            self._hand.reach(joints, seconds, self.drives.position(), self.drives.velocity())
+        self._stood = None
+
+    def push(self, joints: Mapping[str, float], seconds: float) -> None:
+        """See SimClient.push."""
+        self._hand.push(joints, seconds)
+        self._stood = None
+
+    def force(self) -> dict[str, float]:
+        """What the hand pulls with at each joint [N·m]."""
+        return self._hand.force()
 
     def step(self) -> None:
         """One physics step with the hand's or the stand's pull."""
-        if self.idle and float(np.abs(self.drives.velocity()).max()) < _STILL:
-            return
-        if not self.idle:
-            self._stand = self.drives.position()  # it will stay where it was left
-        pulled = np.ones(len(self._dof), dtype=np.bool_) if self.hand is not None else ~self.drives.torque
-        goal = self._stand if self.hand is None else self.hand
-        pull = _HAND_STIFFNESS * (goal - self.drives.position()) - _HAND_DAMPING * self.drives.velocity()
-        self.data.qfrc_applied[self._dof] = np.where(pulled, pull + self.data.qfrc_bias[self._dof], 0.0)
+        loose = ~self.drives.torque
+        if self._hand.there:
+            self._hand.move(self.model.opt.timestep)
+        elif self._stood is None or bool((loose != self._stood).any()):
+            self._hand.stand(self.drives.position().copy(), loose)  # it stays where it was left
+            self._stood = loose
+        elif bool(loose.all()) and float(np.abs(self.drives.velocity()).max()) < _STILL:
+            return  # in its stand with nobody at either end: nothing moves, so nothing need be computed
+        # Whoever holds a joint whose servo is off carries its weight.
+        self.data.qfrc_applied[self._dof] = self.data.qfrc_bias[self._dof] * loose
         super().step()
 
 
@@ -137,7 +151,7 @@ class World:
         self.task.advance(self.dt)
 
     def state(self) -> dict[str, Any]:
-        """What a judge may know: task, cube, true joint angles [rad], torque."""
+        """What a judge may know: task, cube, true joint angles [rad], torque, the hand's force."""
         pose = self.task.cube()
         return {
             "time_s": float(self.follower.data.time),
@@ -146,4 +160,5 @@ class World:
             "cube": {"x": pose.x, "y": pose.y, "z": pose.z, "yaw": pose.yaw},
             "joints": {name: arm.joints() for name, arm in self.arms.items()},
             "torque": {name: arm.drives.torque.tolist() for name, arm in self.arms.items()},
+            "hand": {} if self.leader is None else self.leader.force(),
         }
