@@ -20,6 +20,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "demos": ("cadenza.commands.demos", "record scripted demonstrations in the virtual arm"),
     "learn": ("cadenza.commands.learn", "train a policy: warmup"),
     "export": ("cadenza.commands.export", "turn a checkpoint into a bundle the robot can run"),
+    "replay": (
+        "cadenza.commands.replay",
+        "an episode again: on the arm, under another policy, tick for tick, on a screen",
+    ),
     "episodes": ("cadenza.commands.episodes", "look at, check and recover recorded episodes"),
     "demo": ("cadenza.commands.demo", "the whole thing on the virtual arm, with a report"),
 }
@@ -85,5 +89,10 @@ def _overview() -> str:
 
 def _extra_of(module: str | None) -> str | None:
     """The optional extra that brings a missing module."""
-    extras = {"torch": "learn", "safetensors": "learn", "onnx": "learn", "onnxscript": "learn", "gymnasium": "sim"}
-    return extras.get((module or "").partition(".")[0])
+    modules = {
+        "learn": ("torch", "safetensors", "onnx", "onnxscript"),
+        "sim": ("gymnasium",),
+        "dataset": ("pyarrow", "av"),
+    }
+    package = (module or "").partition(".")[0]
+    return next((extra for extra, brings in modules.items() if package in brings), None)

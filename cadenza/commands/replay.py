@@ -1,0 +1,110 @@
+"""``cadenza replay``: an episode again, on the arm, under another policy, through the decision, or on a screen."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+from rich.console import Console
+
+from cadenza.arguments import parse, split_robot_overrides
+from spec.errors import CadenzaError, SpecError
+from spec.robotfile import load_robot
+
+
+@dataclass(frozen=True, slots=True)
+class Args:
+    """Replay recorded episodes, one of four ways.
+
+    --ticks runs the decision of every tick again on what is on record and demands the same result to the last bit:
+    exit status 1 names the first tick and field that differ. --against asks policies what they would have done at
+    every policy step, and compares it with what is on record and with each other, in encoder ticks (4096 a turn).
+    --view writes a recording for the rerun viewer; the episode itself opens in Foxglove. --arm moves an arm as it was
+    moved then: space pauses and goes on, q stops.
+
+    cadenza replay runs/demo/episodes --ticks
+
+    cadenza replay runs/demo/episodes/episode-000000.mcap --against runs/bundle --against runs/older-bundle
+
+    cadenza replay runs/demo/episodes/episode-000000.mcap --view --spawn
+
+    cadenza replay runs/demo/episodes/episode-000000.mcap --arm --config robots/virtual.yaml --speed 0.5
+    """
+
+    episodes: tyro.conf.Positional[tuple[Path, ...]]
+    """Files, or folders to search. --view and --arm take one file."""
+    ticks: bool = False
+    """Run the decision again and demand equal bits."""
+    against: Annotated[tuple[Path, ...], tyro.conf.arg(metavar="BUNDLE"), tyro.conf.UseAppendAction] = ()
+    """Ask the policy of this bundle. May be given more than once."""
+    view: bool = False
+    """Write a rerun recording."""
+    arm: bool = False
+    """Move an arm."""
+    config: Path = Path("robots/virtual.yaml")
+    """With --arm: robot file. Any field can be overridden: --robot.control.rate_hz 100"""
+    speed: float = 1.0
+    """With --arm: 0.5 takes twice the time."""
+    spawn: bool = False
+    """With --view: open the viewer on it."""
+    out: Path | None = None
+    """With --view: the file (beside the episode by default). With --against: the picture (none by default). With
+    --arm: folder of the run (a new one under runs/ by default)."""
+    json: bool = False
+    """Print the report as JSON and nothing else on standard output."""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the command."""
+    rest, overrides = split_robot_overrides(argv)
+    args = parse(Args, rest, "replay")
+    ways = [name for name in ("ticks", "against", "view", "arm") if getattr(args, name)]
+    if len(ways) != 1:
+        chosen = ", ".join(f"--{name}" for name in ways) or "none"
+        raise SpecError("cadenza replay", chosen, "choose one way", ("--ticks", "--against", "--view", "--arm"))
+    if overrides and not args.arm:
+        raise SpecError(
+            "--robot.*", ", ".join(overrides), "only --arm uses a robot file; the others read the episode's"
+        )
+    files = [file for path in args.episodes for file in episode_files(path)]
+    if not files:
+        raise CadenzaError("name at least one episode, e.g. cadenza replay runs/demo/episodes --ticks")
+    if (args.view or args.arm) and len(files) != 1:
+        raise SpecError("cadenza replay", len(files), f"--{ways[0]} takes one episode")
+    console = Console(stderr=args.json)
+    # Each way is imported by itself: the others may need what is not installed here.
+    way = importlib.import_module(f"cadenza.replay_{ways[0]}")
+    status, report = way.run(*_arguments(ways[0], files, args, overrides), console)
+    if args.json:
+        print(json.dumps(report, indent=2))
+    return int(status)
+
+
+def _arguments(way: str, files: Sequence[Path], args: Args, overrides: Mapping[str, str]) -> tuple[Any, ...]:
+    """What the ``run`` of each way takes before the console."""
+    match way:
+        case "ticks":
+            return (files,)
+        case "against":
+            return (files, args.against, args.out)
+        case "view":
+            return (files[0], args.out, args.spawn)
+        case _:
+            return (files[0], load_robot(args.config, overrides), args.speed, args.out)
+
+
+def episode_files(path: Path) -> list[Path]:
+    """A file as it is; of a folder, the closed episodes in it."""
+    if path.is_file():
+        return [path]
+    if not path.is_dir():
+        raise CadenzaError(f"{path}: no such file or folder")
+    found = sorted(path.rglob("*.mcap"))
+    if not found:
+        raise CadenzaError(f"{path}: no episodes there")
+    return found
