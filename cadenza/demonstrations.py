@@ -13,6 +13,7 @@ from episodes.outcome import Outcome, Termination
 from episodes.records import ChunkRecord, Flag, Mode, TickRecord
 from episodes.writer import EpisodeWriter, Header
 from spec.arrays import Float
+from spec.errors import CadenzaError
 from spec.observation import encode_jpeg
 from spec.robot import Robot
 
@@ -75,7 +76,7 @@ class DemonstrationRecorder:
             if steps is not None:
                 self._write(path, steps, {"task": "push", "source": "expert", "seed": f"{seed}/{number}/{attempt}"})
                 return len(steps)
-        raise RuntimeError(f"the expert failed {_ATTEMPTS} times in a row at episode {number} of seed {seed}")
+        raise CadenzaError(f"the expert failed {_ATTEMPTS} times in a row at episode {number} of seed {seed}")
 
     def close(self) -> None:
         self._env.close()

@@ -13,6 +13,7 @@ import mujoco
 import numpy as np
 
 from spec.arrays import Float
+from spec.errors import MisfitError, SpecError
 from spec.robot import Robot
 
 _TRANSIT_SPEED = 0.16
@@ -63,12 +64,14 @@ class PushExpert:
         robot: its ``model`` is the follower's MJCF.
         goal: where the cube's centre shall go [m], shape (2,).
         step_s: time between targets [s].
+
+    Raises:
+        MisfitError: the robot has no model, or one without its joints and tool.
+        SpecError: MuJoCo cannot read it.
     """
 
     def __init__(self, robot: Robot, goal: Float, step_s: float) -> None:
-        if robot.model is None:
-            raise ValueError("the expert needs the robot's MJCF")
-        self._model = mujoco.MjModel.from_xml_path(str(robot.model))
+        self._model = _model(robot)
         self._data = mujoco.MjData(self._model)
         self._site = self._model.site("tool").id
         names = robot.follower.names
@@ -193,6 +196,20 @@ class PushExpert:
         self._data.qpos[self._qpos] = joints
         mujoco.mj_kinematics(self._model, self._data)
         mujoco.mj_comPos(self._model, self._data)
+
+
+def _model(robot: Robot) -> mujoco.MjModel:
+    if robot.model is None:
+        raise MisfitError(f"robot {robot.name}: the expert needs model: the arm's MJCF")
+    try:
+        model = mujoco.MjModel.from_xml_path(str(robot.model))
+    except ValueError as error:
+        raise SpecError(str(robot.model), " ".join(str(error).split())[:200], "MuJoCo cannot read the model") from None
+    for kind, names in ((mujoco.mjtObj.mjOBJ_JOINT, robot.follower.names), (mujoco.mjtObj.mjOBJ_SITE, ("tool",))):
+        missing = [name for name in names if mujoco.mj_name2id(model, kind, name) < 0]
+        if missing:
+            raise MisfitError(f"{robot.model}: the expert needs {', '.join(missing)} in it")
+    return model
 
 
 def _frame(tool: Float, heading: Float) -> Float:
