@@ -14,12 +14,13 @@ from google.protobuf.message import DecodeError
 from mcap.records import Attachment, Channel, Message, Metadata
 
 from episodes.layout import decode_ticks
-from episodes.outcome import Outcome, Termination
+from episodes.messages import CAMERA_PREFIX, CHUNKS, EVENTS, TICKS
+from episodes.outcome import Ending, Outcome, Termination, ending, reward_of
 from episodes.scan import Scan, open_episode
 from episodes.schema.cadenza_pb2 import Chunk as ChunkMessage
 from episodes.schema.cadenza_pb2 import Event as EventMessage
 from episodes.schema.foxglove_pb2 import CompressedImage
-from episodes.writer import BUNDLE_FILE, CAMERA_PREFIX, CHUNKS, EVENTS, FORMAT_VERSION, ROBOT_FILE, TICKS
+from episodes.writer import BUNDLE_FILE, FORMAT_VERSION, ROBOT_FILE
 from spec.arrays import Float, Int
 from spec.errors import CadenzaError
 from spec.manifest import Manifest
@@ -95,6 +96,28 @@ class Episode:
     @property
     def termination(self) -> Termination | None:
         return Termination(self.result["termination"]) if "termination" in self.result else None
+
+    @property
+    def ending(self) -> Ending:
+        """What the last step is to a learner."""
+        return ending(self.outcome, self.termination, reward_of(self.result))
+
+    @property
+    def rewards(self) -> tuple[tuple[int, float], ...]:
+        """Rewards given at instants of their own: (CLOCK_MONOTONIC [ns], reward), beside the one of the last step.
+
+        Raises:
+            CadenzaError: one of them is not a number.
+        """
+        try:
+            return tuple((event.time_ns, float(event.text)) for event in self.events if event.kind == "reward")
+        except ValueError as error:
+            raise CadenzaError(f"{self.path}: a reward event: {error}") from None
+
+    @property
+    def carried(self) -> tuple[LoggedChunk, ...]:
+        """The first of ``chunks``: from before the beginning, some of them perhaps alive then."""
+        return self.chunks[: int(self.facts.get("carried_chunks", "0"))]
 
     @property
     def duration_s(self) -> float:

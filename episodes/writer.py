@@ -23,8 +23,19 @@ from google.protobuf.descriptor_pb2 import FileDescriptorSet
 from google.protobuf.message import Message
 from mcap.writer import CompressionType, Writer
 
-from episodes.layout import encode_ticks, records_of, varint
-from episodes.outcome import Outcome, Termination
+from episodes.messages import (
+    CAMERA_PREFIX,
+    CHUNKS,
+    EVENTS,
+    TICKS,
+    LogMessage,
+    chunk_message,
+    event_message,
+    frame_message,
+    size_of,
+    tick_messages,
+)
+from episodes.outcome import Outcome, Termination, ending, ending_facts
 from episodes.records import ChunkRecord, TickRecord
 from episodes.schema.cadenza_pb2 import Chunk, Event, Tick
 from episodes.schema.foxglove_pb2 import CompressedImage
@@ -41,8 +52,6 @@ FLUSH_NS = 70_000_000
 SYNC_NS = 1_000_000_000
 PART = ".part"
 
-TICKS, CHUNKS, EVENTS = "/ticks", "/chunks", "/events"
-CAMERA_PREFIX = "/camera/"
 ROBOT_FILE, CALIBRATION_FILE, BUNDLE_FILE = "robot.json", "calibration.json", "bundle.json"
 MODEL_FILE = "model.xml"
 """The arm's MJCF, so that an episode can be replayed where the robot's files are not."""
@@ -59,7 +68,7 @@ class Header:
     bundle: Manifest | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
     """Free facts: task, seed, chunk mode."""
-    chunks: Sequence[ChunkRecord] = ()
+    chunks: Sequence[LogMessage] = ()
     """The last ones before the beginning, oldest first: a state that is put on record may still use them."""
 
 
@@ -93,9 +102,10 @@ class EpisodeWriter:
         self._channels: dict[str, int] = {}
         self._flushed_ns = self._synced_ns = time.monotonic_ns()
         self.counts: dict[str, int] = {}
+        self.bytes = 0
+        """About how large the file is."""
         self._begin(header, model)
-        for chunk in header.chunks:
-            self.chunk(chunk)
+        self.write(header.chunks)
 
     def tick(self, record: TickRecord) -> None:
         """Write one tick."""
@@ -103,34 +113,26 @@ class EpisodeWriter:
 
     def ticks(self, records: Any) -> None:
         """Write a batch of ticks: the bytes of one or more :class:`TickRecord`, in order."""
-        batch = records_of(records)
-        for now_ns, tick, message in zip(batch["now_ns"], batch["tick"], encode_ticks(batch), strict=True):
-            self._add(TICKS, int(now_ns), message, int(tick))
-        self.service()
+        self.write(tick_messages(records))
 
     def chunk(self, record: ChunkRecord) -> None:
         """Write one action chunk."""
-        message = Chunk(
-            **{name: getattr(record, name) for name in _CHUNK_SCALARS},
-            frames=record.frames[: record.cameras],
-            targets=record.targets[: record.length * record.joints],
-        )
-        self._add(CHUNKS, record.finished_ns, message.SerializeToString(), record.sequence)
-        self.service()
+        self.write((chunk_message(record),))
 
     def frame(self, camera: str, jpeg: bytes | memoryview, captured_ns: int, sequence: int) -> None:
         """Write one picture, as JPEG bytes. ``captured_ns`` is CLOCK_MONOTONIC [ns]."""
-        image = CompressedImage(format="jpeg", frame_id=camera)
-        image.timestamp.seconds, image.timestamp.nanos = divmod(captured_ns, 1_000_000_000)
-        # The picture goes in by hand: protobuf would copy it twice more.
-        message = b"".join((image.SerializeToString(), _DATA_KEY, varint(len(jpeg)), jpeg))
-        self._add(CAMERA_PREFIX + camera, captured_ns, message, sequence)
-        self.service()
+        self.write((frame_message(camera, jpeg, captured_ns, sequence),))
 
     def event(self, time_ns: int, source: str, kind: str, text: str) -> None:
         """Write one event: an order, a restart, a drop, a label."""
-        message = Event(time_ns=time_ns, source=source, kind=kind, text=text)
-        self._add(EVENTS, time_ns, message.SerializeToString(), self.counts.get(EVENTS, 0))
+        self.write((event_message(time_ns, source, kind, text),))
+
+    def write(self, messages: Sequence[LogMessage]) -> None:
+        """Write messages in this order."""
+        for topic, time_ns, data, sequence in messages:
+            self._mcap.add_message(self._channels[topic], time_ns, data, time_ns, sequence)
+            self.counts[topic] = self.counts.get(topic, 0) + 1
+        self.bytes += size_of(messages)
         self.service()
 
     def service(self) -> None:
@@ -140,14 +142,19 @@ class EpisodeWriter:
             self._mcap.flush()
             self._flushed_ns = now
         if now - self._synced_ns >= SYNC_NS:
-            os.fdatasync(self._file.fileno())
-            self._synced_ns = now
+            self.sync()
+
+    def sync(self) -> None:
+        """Have on the disk what has been flushed; takes as long as the disk does."""
+        os.fdatasync(self._file.fileno())
+        self._synced_ns = time.monotonic_ns()
 
     def close(
         self,
         outcome: Outcome = Outcome.UNLABELLED,
         termination: Termination = Termination.DONE,
         facts: Mapping[str, str] | None = None,
+        reward: float | None = None,
     ) -> Path:
         """Finish the file, sync it and give it its final name.
 
@@ -155,10 +162,12 @@ class EpisodeWriter:
             outcome: verdict on the task.
             termination: what ended the recording.
             facts: anything else known at the end, e.g. counts of dropped records.
+            reward: for the last step; None takes what :func:`episodes.outcome.ending` says.
         """
         if self._file.closed:
             return self.path
-        self._mcap.add_metadata("outcome", {**(facts or {}), "outcome": outcome, "termination": termination})
+        judged = {"outcome": outcome, "termination": termination, **ending_facts(ending(outcome, termination, reward))}
+        self._mcap.add_metadata("outcome", {**(facts or {}), **judged})
         self._mcap.finish()
         self._file.flush()
         os.fsync(self._file.fileno())
@@ -208,10 +217,6 @@ class EpisodeWriter:
         schema = self._mcap.register_schema(message.DESCRIPTOR.full_name, "protobuf", _descriptors(message))
         self._channels[topic] = self._mcap.register_channel(topic, "protobuf", schema)
 
-    def _add(self, topic: str, time_ns: int, message: bytes, sequence: int) -> None:
-        self._mcap.add_message(self._channels[topic], time_ns, message, time_ns, sequence & 0xFFFFFFFF)
-        self.counts[topic] = self.counts.get(topic, 0) + 1
-
     def __enter__(self) -> Self:
         return self
 
@@ -224,10 +229,6 @@ class EpisodeWriter:
             self.close(Outcome.ABORTED, Termination.ERROR)
         else:
             self.close()
-
-
-_DATA_KEY = varint(CompressedImage.DATA_FIELD_NUMBER << 3 | 2)
-_CHUNK_SCALARS = tuple(field.name for field in Chunk.DESCRIPTOR.fields if field.name not in {"frames", "targets"})
 
 
 def _model_of(robot: Robot) -> bytes | None:

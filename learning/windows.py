@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from episodes.executed import executed_targets
 from episodes.reader import Episode, read_episode
 from episodes.windows import action_targets, history, newest_at
 from learning.config import ActorConfig
@@ -151,7 +152,7 @@ class Demonstrations:
         gathered.tick_ns.append(tick_ns)
         gathered.position.append(np.asarray(episode.ticks["position"], dtype=np.float64))
         gathered.velocity.append(np.asarray(episode.ticks["velocity"], dtype=np.float64))
-        gathered.sent.append(np.asarray(episode.ticks["sent"], dtype=np.float64))
+        gathered.sent.append(_sent(episode))
         gathered.observed_ns.append(observed[seen])
         gathered.episode.append(np.full(int(seen.sum()), number, dtype=np.int64))
         gathered.ends_ns.append(int(tick_ns[-1]))
@@ -224,6 +225,12 @@ def episode_paths(folder: Path) -> list[Path]:
     if not paths:
         raise SpecError(str(folder), "no *.mcap", "no episodes there; record some: cadenza demos")
     return paths
+
+
+def _sent(episode: Episode) -> Float:
+    """What reached the servos [rad], shape (ticks, joints); NaN at a tick that sent nothing."""
+    nothing = np.isnan(episode.ticks["sent"]).any(axis=1, keepdims=True)
+    return np.where(nothing, np.nan, executed_targets(episode.ticks))
 
 
 def _plans(episode: Episode, length: int, step_ns: int) -> Float:

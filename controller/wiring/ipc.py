@@ -196,6 +196,14 @@ class Subscriber(Generic[_Record]):
         sample = self._port.receive()
         return None if sample is None else self._record.from_buffer_copy(sample.payload().contents)
 
+    def drain_bytes(self, most: int = 1 << 30) -> bytes:
+        """The bytes of all waiting records, oldest first; a quarter of the work of :meth:`drain`."""
+        out: list[bytes] = []
+        size = ctypes.sizeof(self._record)
+        while len(out) < most and (sample := self._port.receive()) is not None:
+            out.append(ctypes.string_at(sample.payload_ptr, size))
+        return b"".join(out)
+
     def drain(self, most: int = 1 << 30) -> list[_Record]:
         """Copies of all waiting records, oldest first."""
         out: list[_Record] = []

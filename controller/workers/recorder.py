@@ -1,24 +1,33 @@
-"""Draining the topics into the open episode, and counting what could not be kept."""
+"""Draining the topics into the open recording, and counting what could not be kept."""
 
 from __future__ import annotations
 
 import errno
-from collections import deque
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from controller.wiring.ipc import Node
 from controller.wiring.topics import CHUNKS, EVENTS, FRAME_BYTES, TICKS, frames_topic
+from controller.workers.disk import DiskGuard, Space
+from controller.workers.recording import Recording, Series, Turn
+from controller.workers.ring import Ring
+from episodes.layout import records_of
+from episodes.messages import CAMERA_PREFIX, LogMessage, chunk_message, event_message, frame_message, tick_messages
 from episodes.outcome import Outcome, Termination
 from episodes.records import ChunkRecord, Flag, FrameHeader, TickRecord
 from episodes.schema.cadenza_pb2 import Event
-from episodes.writer import CARRIED, EpisodeWriter, Header
+from episodes.writer import Header
+from spec.arrays import Int
+from spec.errors import CadenzaError
 from spec.robot import Robot
 
 _BATCH = 256
 """Most ticks converted at once."""
-_ENGAGED = Flag.ENGAGED | Flag.ENGAGE_FAILED
+_ENGAGED = int(Flag.ENGAGED | Flag.ENGAGE_FAILED)
 _ENGAGING = 1 << 31
 """Engaging the servos takes as many periods as it takes; no tick is lost in them."""
 
@@ -41,102 +50,210 @@ class Gaps:
             self.missing += max(0, number - self._last - 1 - skipped)
         self._last = number
 
+    def see_all(self, numbers: Int, skipped: Int) -> None:
+        """As many calls of :meth:`see`. Both have shape (numbers,)."""
+        before = np.concatenate(([numbers[0] - 1 if self._last is None else self._last], numbers[:-1]))
+        first = 0 if self._last is None else 1  # nothing is known about what came before the first of all
+        self.missing += int(np.maximum(0, numbers - before - 1 - skipped)[1 - first :].sum())
+        self._last = int(numbers[-1])
+
 
 class Recorder:
-    """Writes everything that is published while an episode is open.
+    """Writes everything that is published while a recording is open, and may keep the last seconds besides.
 
     Args:
         node: of this process.
         robot: for the cameras.
+        guard: of the disk.
     """
 
-    def __init__(self, node: Node, robot: Robot) -> None:
+    def __init__(self, node: Node, robot: Robot, guard: DiskGuard | None = None) -> None:
         self._ticks = node.subscriber(TICKS, TickRecord)
         self._chunks = node.subscriber(CHUNKS, ChunkRecord)
         self._events = node.bytes_subscriber(EVENTS)
         self._frames = {name: node.bytes_subscriber(frames_topic(name)) for name in robot.cameras}
         self._gaps: dict[str, Gaps] = {}
-        self._newest_chunks: deque[ChunkRecord] = deque(maxlen=CARRIED)
-        self._writer: EpisodeWriter | None = None
+        self._lost: dict[str, int] = {}
+        self._shed: dict[str, int] = {}
+        self._shed_lately: dict[str, int] = {}
+        self._ring = Ring()
+        self._guard = guard or DiskGuard()
+        self._recording: Recording | None = None
+        self._now_ns = 0
 
     @property
     def recording(self) -> bool:
-        return self._writer is not None
+        return self._recording is not None
 
-    def open(self, path: Path, header: Header) -> None:
-        """Begin an episode. What was published before is not part of it, but for the newest chunks: some may be alive.
+    @property
+    def path(self) -> Path | None:
+        """Name of the open recording."""
+        return None if self._recording is None else self._recording.path
+
+    @property
+    def space(self) -> Space:
+        return self._guard.space
+
+    @property
+    def free(self) -> int:
+        """Bytes that were free when last looked."""
+        return self._guard.free
+
+    def keep(self, seconds: float, most_bytes: int) -> None:
+        """Keep the last ``seconds`` in memory from now on, in at most ``most_bytes``; 0 keeps nothing."""
+        self._ring.bound(seconds, most_bytes)
+
+    def open(self, series: Series, header: Header, now_ns: int, preroll_s: float = 0.0) -> float:
+        """Begin a recording; returns how many seconds from before are in it.
+
+        What was published before is not part of it, but for ``preroll_s`` seconds, as far as they are kept, and the
+        newest chunks: some may be alive.
 
         Raises:
-            CadenzaError, OSError: as :class:`EpisodeWriter`.
+            CadenzaError: one is open, or as :class:`EpisodeWriter`.
+            OSError: as :class:`EpisodeWriter`.
         """
-        self.drain()
+        if self._recording is not None:
+            raise CadenzaError(f"{series.path}: {self._recording.path} is still being recorded")
+        self.drain(now_ns)
         for gaps in self._gaps.values():
             gaps.missing = 0  # what it saw last stays: a loss right at the beginning counts
-        self._writer = EpisodeWriter(path, replace(header, chunks=tuple(self._newest_chunks)))
+        self._lost, self._shed, self._shed_lately = {}, {}, {}
+        self._guard.begin()
+        from_ns = now_ns - round(preroll_s * 1e9) if preroll_s > 0 else now_ns + 1
+        chunks, before = self._ring.since(from_ns)
+        recording = Recording(series, replace(header, chunks=chunks), self._losses)
+        recording.put(before)
+        self._recording = recording
+        return min(preroll_s, self._ring.held_s(now_ns))
 
-    def close(self, outcome: Outcome, termination: Termination, facts: dict[str, str]) -> dict[str, Any]:
+    def saved(self, path: Path, header: Header, now_ns: int) -> tuple[Recording, float]:
+        """A recording of what is kept in memory, all of it still to be written; and how many seconds that is.
+
+        Raises:
+            CadenzaError: nothing is kept, or as :class:`EpisodeWriter`.
+            OSError: as :class:`EpisodeWriter`.
+        """
+        self.drain(now_ns)
+        if not len(self._ring):
+            raise CadenzaError(f"{path}: nothing is kept in memory to save")
+        if not self._guard.has_room(path.parent, self._ring.bytes):
+            raise CadenzaError(f"{path}: no room on the disk for {self._ring.bytes / 1e6:.0f} MB")
+        chunks, before = self._ring.since(0)
+        recording = Recording(Series(path), replace(header, chunks=chunks), dict)
+        recording.put(before)
+        return recording, self._ring.held_s(now_ns)
+
+    def close(
+        self, outcome: Outcome, termination: Termination, facts: Mapping[str, str], reward: float | None = None
+    ) -> dict[str, Any]:
         """Take in what still waits and finish the file. Returns what there is to tell about it.
 
         Raises:
             OSError: as the file system says; the part stays for recovery.
         """
-        if self._writer is None:
+        recording = self._recording
+        if recording is None:
             return {}
-        self.drain()
-        dropped = {f"dropped_{name}": str(gaps.missing) for name, gaps in self._gaps.items()}
-        path = self._writer.close(outcome, termination, {**dropped, **facts})
-        report = {"path": str(path), "counts": dict(self._writer.counts), "dropped": self.dropped}
-        self._writer = None
-        return report
+        self.drain(self._now_ns)
+        self._note_shed()
+        recording.close(outcome, termination, facts, reward)
+        self._recording = None
+        return {
+            "path": str(recording.path),
+            "files": [str(path) for path in recording.files],
+            "counts": recording.counts,
+            "dropped": dict(self._lost),
+            "shed": dict(self._shed),
+        }
 
     def abandon(self) -> None:
         """Leave the open file as it is for recovery."""
-        if self._writer is not None:
-            self._writer.abandon()
-            self._writer = None
+        if self._recording is not None:
+            self._recording.abandon()
+            self._recording = None
 
-    @property
-    def dropped(self) -> dict[str, int]:
-        """What was published but never reached this process, by topic, in the open episode."""
-        return {name: gaps.missing for name, gaps in self._gaps.items()}
+    def turns(self) -> list[Turn]:
+        """Changes of file since the last call."""
+        return [] if self._recording is None else self._recording.turns()
 
-    def drain(self) -> int:
+    def drain(self, now_ns: int) -> int:
         """Write all that waits; returns how many records that was.
 
         Raises:
             OSError: disk full or broken.
         """
-        done = 0
-        while ticks := self._ticks.drain(_BATCH):
-            done += len(ticks)
-            for tick in ticks:
-                self._see(TICKS, tick.tick, _ENGAGING if tick.flags & _ENGAGED else tick.skipped)
-            if self._writer is not None:
-                self._writer.ticks(b"".join(map(bytes, ticks)))
-        for chunk in self._chunks.drain():
-            done += 1
-            self._see(CHUNKS, chunk.sequence)
-            self._newest_chunks.append(chunk)
-            if self._writer is not None:
-                self._writer.chunk(chunk)
-        for name, frames in self._frames.items():
-            while (content := frames.receive()) is not None:
-                done += 1
-                header = FrameHeader.from_buffer_copy(content)
-                self._see(frames_topic(name), header.sequence)
-                if self._writer is not None:
-                    self._writer.frame(name, memoryview(content)[FRAME_BYTES:], header.captured_ns, header.sequence)
-        while (content := self._events.receive()) is not None:
-            done += 1
-            if self._writer is not None:
-                event = Event.FromString(content)
-                self._writer.event(event.time_ns, event.source, event.kind, event.text)
-        if self._writer is not None:
-            self._writer.service()
-        return done
+        self._now_ns = now_ns
+        control, frames = self._control(), self._pictures()
+        self._ring.add(now_ns, control)
+        self._ring.add(now_ns, frames)
+        if self._recording is not None:
+            self._recording.put(control)
+            if self._guard.space >= Space.SHED:
+                for message in frames:
+                    camera = message.topic.removeprefix(CAMERA_PREFIX)
+                    self._shed_lately[camera] = self._shed_lately.get(camera, 0) + 1
+            else:
+                self._recording.put(frames)
+            self._recording.advance()
+        return len(control) + len(frames)
 
-    def _see(self, topic: str, number: int, skipped: int = 0) -> None:
-        self._gaps.setdefault(topic, Gaps()).see(number, skipped)
+    def look_at_disk(self, now_ns: int) -> bool:
+        """Look at the free space if it is time to; returns whether the answer is another than before."""
+        if self._recording is None or not self._guard.look(self._recording.path.parent, now_ns):
+            return False
+        if self._guard.space < Space.SHED:
+            self._note_shed()
+        return True
+
+    def _control(self) -> list[LogMessage]:
+        """What waits but pictures: ticks, chunks, events."""
+        messages: list[LogMessage] = []
+        while content := self._ticks.drain_bytes(_BATCH):
+            ticks = records_of(content)
+            engaged = ticks["flags"] & _ENGAGED != 0
+            skipped = np.where(engaged, _ENGAGING, ticks["skipped"]).astype(np.int64)
+            self._gap(TICKS).see_all(ticks["tick"].astype(np.int64), skipped)
+            messages += tick_messages(content)
+        for chunk in self._chunks.drain():
+            self._gap(CHUNKS).see(chunk.sequence)
+            messages.append(chunk_message(chunk))
+        while (said := self._events.receive()) is not None:
+            event = Event.FromString(said)
+            messages.append(event_message(event.time_ns, event.source, event.kind, event.text))
+        return messages
+
+    def _pictures(self) -> list[LogMessage]:
+        messages = []
+        for name, frames in self._frames.items():
+            topic = frames_topic(name)
+            while (content := frames.receive()) is not None:
+                header = FrameHeader.from_buffer_copy(content)
+                self._gap(topic).see(header.sequence)
+                jpeg = memoryview(content)[FRAME_BYTES:]
+                messages.append(frame_message(name, jpeg, header.captured_ns, header.sequence))
+        return messages
+
+    def _gap(self, topic: str) -> Gaps:
+        return self._gaps.setdefault(topic, Gaps())
+
+    def _losses(self) -> dict[str, str]:
+        """What is missing in the file that ends now: published and never here, or left out for want of space."""
+        facts = {}
+        for topic, gaps in self._gaps.items():
+            facts[f"dropped_{topic}"] = str(gaps.missing)
+            self._lost[topic] = self._lost.get(topic, 0) + gaps.missing
+            gaps.missing = 0
+        return {**facts, **{f"shed_{camera}": str(count) for camera, count in self._shed.items()}}
+
+    def _note_shed(self) -> None:
+        """Put on record how many pictures were left out since that began."""
+        if self._recording is not None and self._shed_lately:
+            text = "for want of space: " + ", ".join(f"{count} of {name}" for name, count in self._shed_lately.items())
+            self._recording.put([event_message(self._now_ns, "recorder", "pictures_left_out", text)])
+            for camera, count in self._shed_lately.items():
+                self._shed[camera] = self._shed.get(camera, 0) + count
+            self._shed_lately = {}
 
 
 def is_full(error: OSError) -> bool:

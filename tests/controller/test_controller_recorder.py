@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from controller.wiring.ipc import Node, new_namespace, remove_namespace
 from controller.wiring.topics import CHUNKS, EVENTS, TICKS, frames_topic, topics
 from controller.workers.recorder import Gaps, Recorder, is_full
+from controller.workers.recording import Series
 from episodes.outcome import Outcome, Termination
 from episodes.reader import read_episode
 from episodes.records import ChunkRecord, Flag, FrameHeader, TickRecord
@@ -42,11 +43,11 @@ def test_what_is_published_is_on_record(node: Node, robot: Robot, tmp_path: Path
     ticks, chunks = node.publisher(TICKS), node.publisher(CHUNKS)
     frames, events = node.publisher(frames_topic("front")), node.publisher(EVENTS)
     ticks.send(TickRecord(tick=9, joints=6))
-    recorder.open(tmp_path / "a.mcap", Header(robot))
+    recorder.open(Series(tmp_path / "a.mcap"), Header(robot), 0)
     for number in range(10, 500):
         ticks.send(TickRecord(tick=number, now_ns=number, joints=6))
         if number % 100 == 0:
-            recorder.drain()
+            recorder.drain(0)
     chunks.send(ChunkRecord(sequence=3, joints=6, length=2))
     pictures = [os.urandom(50_000 + number) for number in range(5)]
     for number, picture in enumerate(pictures):
@@ -54,7 +55,7 @@ def test_what_is_published_is_on_record(node: Node, robot: Robot, tmp_path: Path
     events.send_bytes(Event(time_ns=1, source="me", kind="label", text="good").SerializeToString())
     told = recorder.close(Outcome.FAIL, Termination.TIME_LIMIT, {"seconds": "3"})
     ticks.send(TickRecord(tick=501, joints=6))
-    recorder.drain()
+    recorder.drain(0)
 
     assert told["path"] == str(tmp_path / "a.mcap")
     assert set(told["dropped"].values()) == {0}
@@ -69,11 +70,11 @@ def test_what_is_published_is_on_record(node: Node, robot: Robot, tmp_path: Path
 
 def test_losses_are_counted_and_written_down(node: Node, robot: Robot, tmp_path: Path) -> None:
     recorder = Recorder(node, robot)
-    recorder.open(tmp_path / "a.mcap", Header(robot))
+    recorder.open(Series(tmp_path / "a.mcap"), Header(robot), 0)
     ticks = node.publisher(TICKS)
     depth = topics(robot)[TICKS].depth
     ticks.send(TickRecord(tick=0, joints=6))
-    recorder.drain()
+    recorder.drain(0)
     for number in range(1, depth + 31):  # the recorder sleeps too long
         ticks.send(TickRecord(tick=number, joints=6))
     recorder.close(Outcome.FAIL, Termination.DONE, {})
@@ -85,7 +86,7 @@ def test_losses_are_counted_and_written_down(node: Node, robot: Robot, tmp_path:
 def test_a_loss_before_the_first_record_of_an_episode_counts(node: Node, robot: Robot, tmp_path: Path) -> None:
     recorder, frames = Recorder(node, robot), node.publisher(frames_topic("top"))
     for name, numbers in (("a", (0, 1, 5)), ("b", (8, 9))):
-        recorder.open(tmp_path / f"{name}.mcap", Header(robot))
+        recorder.open(Series(tmp_path / f"{name}.mcap"), Header(robot), 0)
         for number in numbers:
             frames.send_bytes(FrameHeader(sequence=number, captured_ns=number), b"picture")
         assert recorder.close(Outcome.FAIL, Termination.DONE, {})["dropped"][frames_topic("top")] == (
@@ -95,7 +96,7 @@ def test_a_loss_before_the_first_record_of_an_episode_counts(node: Node, robot: 
 
 def test_periods_the_loop_skipped_are_no_loss(node: Node, robot: Robot, tmp_path: Path) -> None:
     recorder = Recorder(node, robot)
-    recorder.open(tmp_path / "a.mcap", Header(robot))
+    recorder.open(Series(tmp_path / "a.mcap"), Header(robot), 0)
     ticks = node.publisher(TICKS)
     for tick, skipped, flags in ((0, 0, 0), (5, 4, Flag.LATE), (90, 0, Flag.ENGAGED), (91, 0, 0), (93, 0, 0)):
         ticks.send(TickRecord(tick=tick, skipped=skipped, flags=int(flags), joints=6))
@@ -104,20 +105,20 @@ def test_periods_the_loop_skipped_are_no_loss(node: Node, robot: Robot, tmp_path
 
 def test_after_a_failure_it_keeps_draining_and_leaves_the_part(node: Node, robot: Robot, tmp_path: Path) -> None:
     recorder = Recorder(node, robot)
-    recorder.open(tmp_path / "a.mcap", Header(robot))
+    recorder.open(Series(tmp_path / "a.mcap"), Header(robot), 0)
     recorder.abandon()
     node.publisher(TICKS).send(TickRecord(tick=1, joints=6))
-    assert recorder.drain() == 1
+    assert recorder.drain(0) == 1
     assert (tmp_path / "a.mcap.part").exists()
     assert not recorder.recording
-    recorder.open(tmp_path / "b.mcap", Header(robot))
+    recorder.open(Series(tmp_path / "b.mcap"), Header(robot), 0)
     recorder.close(Outcome.FAIL, Termination.DONE, {})
     assert read_episode(tmp_path / "b.mcap").damage == ""
 
 
 def test_a_full_disk_is_said_and_what_was_written_is_saved(node: Node, robot: Robot, tmp_path: Path) -> None:
     recorder = Recorder(node, robot)
-    recorder.open(tmp_path / "a.mcap", Header(robot))
+    recorder.open(Series(tmp_path / "a.mcap"), Header(robot), 0)
     frames = node.publisher(frames_topic("top"))
     for number in range(25):
         assert frames.send_bytes(FrameHeader(sequence=number, captured_ns=number), os.urandom(50_000))
@@ -125,7 +126,7 @@ def test_a_full_disk_is_said_and_what_was_written_is_saved(node: Node, robot: Ro
     resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, hard))  # as good as a full disk, and nobody else notices
     try:
         with pytest.raises(OSError, match="too large") as caught:
-            recorder.drain()
+            recorder.drain(0)
         recorder.abandon()
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

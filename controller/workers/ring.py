@@ -1,0 +1,72 @@
+"""The last seconds of everything, in memory, for recordings that begin before somebody asked for them."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from episodes.messages import CHUNKS, LogMessage, size_of
+from episodes.writer import CARRIED
+
+
+class Cut(NamedTuple):
+    """What a recording begins with."""
+
+    chunks: tuple[LogMessage, ...]
+    """The last action chunks before the cut: some may be alive at it."""
+    messages: list[LogMessage]
+    """Everything from the cut on."""
+
+
+class Ring:
+    """The newest messages, bounded in time and in bytes, and the last chunks that fell out.
+
+    Args:
+        seconds: how long a message stays; 0 keeps chunks only.
+        most_bytes: where there are more, the oldest go earlier.
+    """
+
+    def __init__(self, seconds: float = 0.0, most_bytes: int = 0) -> None:
+        self._before: deque[LogMessage] = deque(maxlen=CARRIED)
+        self._kept: deque[tuple[int, int, LogMessage]] = deque()  # came when [ns], size, message
+        self.bytes = 0
+        self.bound(seconds, most_bytes)
+
+    def bound(self, seconds: float, most_bytes: int) -> None:
+        """Set both bounds; what is kept beyond them goes with the next message."""
+        self._span_ns, self._most_bytes = round(seconds * 1e9), most_bytes
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def add(self, now_ns: int, messages: Sequence[LogMessage]) -> None:
+        """Take in what came by ``now_ns``, which never falls."""
+        if self._span_ns > 0:
+            for message in messages:
+                size = size_of((message,))
+                self._kept.append((now_ns, size, message))
+                self.bytes += size
+        else:
+            self._before.extend(message for message in messages if message.topic == CHUNKS)
+        oldest_ns = now_ns - self._span_ns
+        while self._kept and (self._kept[0][0] < oldest_ns or self.bytes > self._most_bytes):
+            _, size, message = self._kept.popleft()
+            self.bytes -= size
+            if message.topic == CHUNKS:
+                self._before.append(message)
+
+    def since(self, from_ns: int) -> Cut:
+        """What came at ``from_ns`` or later and is still there."""
+        chunks = deque(self._before, maxlen=CARRIED)
+        messages = []
+        for came_ns, _, message in self._kept:
+            if came_ns >= from_ns:
+                messages.append(message)
+            elif message.topic == CHUNKS:
+                chunks.append(message)
+        return Cut(tuple(chunks), messages)
+
+    def held_s(self, now_ns: int) -> float:
+        """How far back it reaches [s]."""
+        return (now_ns - self._kept[0][0]) * 1e-9 if self._kept else 0.0

@@ -1,0 +1,68 @@
+"""Messages of the log: records of shared memory, pictures and events as the bytes that stand in an episode.
+
+Made once, a message can be written now, kept in memory for later, or both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+from episodes.layout import encode_ticks, records_of, varint
+from episodes.records import ChunkRecord
+from episodes.schema.cadenza_pb2 import Chunk, Event
+from episodes.schema.foxglove_pb2 import CompressedImage
+
+TICKS, CHUNKS, EVENTS = "/ticks", "/chunks", "/events"
+CAMERA_PREFIX = "/camera/"
+_DATA_KEY = varint(CompressedImage.DATA_FIELD_NUMBER << 3 | 2)
+_CHUNK_SCALARS = tuple(field.name for field in Chunk.DESCRIPTOR.fields if field.name not in {"frames", "targets"})
+_OVERHEAD = 120
+"""Bytes that a message takes beside its own, in memory and about half of it in the file."""
+
+
+class LogMessage(NamedTuple):
+    """One message of the log."""
+
+    topic: str
+    time_ns: int
+    """CLOCK_MONOTONIC [ns]: when it was true, not when it was written."""
+    data: bytes
+    sequence: int = 0
+
+
+def size_of(messages: Iterable[LogMessage]) -> int:
+    """About how many bytes they take."""
+    return sum(len(message.data) + _OVERHEAD for message in messages)
+
+
+def tick_messages(records: Any) -> list[LogMessage]:
+    """The bytes of one or more :class:`TickRecord`, or one such structure, as messages."""
+    batch = records_of(records)
+    times, numbers = batch["now_ns"].tolist(), (batch["tick"] & 0xFFFFFFFF).tolist()
+    return [LogMessage(TICKS, *fields) for fields in zip(times, encode_ticks(batch), numbers, strict=True)]
+
+
+def chunk_message(record: ChunkRecord) -> LogMessage:
+    """One action chunk."""
+    message = Chunk(
+        **{name: getattr(record, name) for name in _CHUNK_SCALARS},
+        frames=record.frames[: record.cameras],
+        targets=record.targets[: record.length * record.joints],
+    )
+    return LogMessage(CHUNKS, record.finished_ns, message.SerializeToString(), record.sequence & 0xFFFFFFFF)
+
+
+def frame_message(camera: str, jpeg: bytes | memoryview, captured_ns: int, sequence: int) -> LogMessage:
+    """One picture, as JPEG bytes. ``captured_ns`` is CLOCK_MONOTONIC [ns]."""
+    image = CompressedImage(format="jpeg", frame_id=camera)
+    image.timestamp.seconds, image.timestamp.nanos = divmod(captured_ns, 1_000_000_000)
+    # The picture goes in by hand: protobuf would copy it twice more.
+    data = b"".join((image.SerializeToString(), _DATA_KEY, varint(len(jpeg)), jpeg))
+    return LogMessage(CAMERA_PREFIX + camera, captured_ns, data, sequence & 0xFFFFFFFF)
+
+
+def event_message(time_ns: int, source: str, kind: str, text: str) -> LogMessage:
+    """One event: an order, a restart, a drop, a label, a reward, a state."""
+    event = Event(time_ns=time_ns, source=source, kind=kind, text=text)
+    return LogMessage(EVENTS, time_ns, event.SerializeToString())
