@@ -119,6 +119,8 @@ class Model:
     indirect: tuple[Indirect, ...]
     source: str
     """e-manual page."""
+    stall_torque: float
+    """At full duty and the usual supply voltage [N·m]."""
     resolution: int = 4096
     """Encoder pulses in one turn."""
 
@@ -185,6 +187,7 @@ def _model(name: str, document: Mapping[str, Any], shared: Mapping[str, Mapping[
         watchdog_firmware=family["watchdog_firmware"],
         indirect=indirect,
         source=entry["source"],
+        stall_torque=entry["stall_torque"],
     )
 
 

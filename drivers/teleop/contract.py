@@ -18,6 +18,8 @@ class Follow:
     """Instant of that tick, CLOCK_MONOTONIC [ns]."""
     position: Float
     """Commanded joint targets [rad], shape (joints,); NaN where the arm is not commanded."""
+    velocity: Float
+    """How fast they move [rad/s], shape (joints,)."""
     human: bool
     """A person drives, or the arm is passing into a person's hands."""
 
@@ -34,6 +36,11 @@ class Teleop(Protocol):
     @property
     def joints(self) -> tuple[str, ...]:
         """In the follower's order."""
+        ...
+
+    @property
+    def trouble(self) -> str:
+        """Why the device cannot be used at this moment, in one line; empty while all is well."""
         ...
 
     def open(self) -> None:

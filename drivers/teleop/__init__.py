@@ -1,0 +1,6 @@
+"""What a person moves the arm with."""
+
+from drivers.teleop.contract import Follow, Teleop
+from drivers.teleop.leader import LeaderArm
+
+__all__ = ["Follow", "LeaderArm", "Teleop"]
