@@ -74,7 +74,8 @@ class Supervisor:
         self._robot_file = out / "robot.resolved.json"
         self.processes: dict[str, Process] = {}
         self.recovered: list[Recovered] = []
-        self.interrupted = False
+        self.interrupts = 0
+        """How often somebody asked for the end."""
         self.startup_s = 0.0
         self._orders_sent = 0
         self._following = False
@@ -123,6 +124,10 @@ class Supervisor:
         return said
 
     @property
+    def interrupted(self) -> bool:
+        return self.interrupts > 0
+
+    @property
     def driving(self) -> bool:
         """Whether the control process lives."""
         return self.processes[CONTROL].alive
@@ -152,19 +157,43 @@ class Supervisor:
         else:
             source.tell(do="pause")
 
-    def begin_episode(self, path: Path, labels: Mapping[str, str]) -> bool:
-        """Have the recorder open an episode; it answers ``opened`` or ``failed``. False: the disk has no room."""
+    def begin_episode(
+        self, path: Path, labels: Mapping[str, str], *, preroll_s: float = 0.0, rotate_mb: float | None = None
+    ) -> bool:
+        """Have the recorder open an episode; it answers ``opened`` or ``failed``. False: the disk has no room.
+
+        Args:
+            path: of the closed file.
+            labels: free facts.
+            preroll_s: begin with so much of the past, as far as it is kept in memory [s].
+            rotate_mb: go on in another file whenever one is this large; it says ``rotated``. None: never.
+        """
         try:
             check_room(self.out)
         except CadenzaError as error:
             self.say(str(error))
             return False
-        self.processes[RECORDER].tell(do="open", path=str(path), labels=dict(labels))
+        options = {"preroll_s": preroll_s, "rotate_mb": rotate_mb}
+        wanted = {name: value for name, value in options.items() if value}
+        self.processes[RECORDER].tell(do="open", path=str(path), labels=dict(labels), **wanted)
         return True
 
-    def end_episode(self, outcome: str, termination: str, facts: dict[str, str]) -> None:
-        """Have the recorder close it; it answers ``closed`` or ``failed``."""
-        self.processes[RECORDER].tell(do="close", outcome=outcome, termination=termination, facts=facts)
+    def end_episode(self, outcome: str, termination: str, facts: dict[str, str], reward: float | None = None) -> None:
+        """Have the recorder close it; it answers ``closed`` or ``failed``. Reward None: by the outcome."""
+        recorder = self.processes[RECORDER]
+        recorder.tell(do="close", outcome=outcome, termination=termination, facts=facts, reward=reward)
+
+    def keep_ring(self, seconds: float) -> None:
+        """Have the recorder keep the newest so many seconds in memory."""
+        self.processes[RECORDER].tell(do="ring", seconds=seconds)
+
+    def save_ring(self, path: Path, labels: Mapping[str, str]) -> bool:
+        """Have it write them as an episode; it answers ``saved`` or ``save_failed``. False: it is gone."""
+        return self.processes[RECORDER].tell(do="save", path=str(path), labels=dict(labels))
+
+    def note(self, kind: str, text: str) -> None:
+        """Put something the session knows on record: a reward, a label."""
+        self._event(time.monotonic_ns(), kind, text)
 
     def recover(self) -> list[Recovered]:
         """Save what a killed recorder left."""
@@ -287,7 +316,7 @@ class Supervisor:
             self._peak_mb[name] = max(self._peak_mb.get(name, 0.0), process.memory_mb())
 
     def _interrupt(self, _number: int, _frame: FrameType | None) -> None:
-        self.interrupted = True
+        self.interrupts += 1
 
     # -- ending
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,9 +11,12 @@ import numpy as np
 from controller.wiring.ipc import Node
 from controller.wiring.topics import CHUNKS, EVENTS, TICKS
 from episodes.layout import records_of
-from episodes.records import ChunkRecord, Flag, Mode, TickRecord
+from episodes.records import ChunkRecord, Driver, Flag, Mode, TickRecord
 from episodes.schema.cadenza_pb2 import Event
 from spec.arrays import Float
+
+RECENT_NS = 5_000_000_000
+"""For so long lateness is remembered, to be shown [ns]."""
 
 
 @dataclass(slots=True)
@@ -23,6 +26,8 @@ class Tally:
     ticks: int = 0
     skipped: int = 0
     bus_errors: int = 0
+    human_ticks: int = 0
+    """In which a person drove."""
     chunks: int = 0
     flags: Counter[str] = field(default_factory=Counter)
     """Ticks that carried each flag."""
@@ -37,6 +42,7 @@ class Tally:
             "ticks": self.ticks,
             "missed_ticks": self.skipped,
             "bus_errors": self.bus_errors,
+            "human_ticks": self.human_ticks,
             "chunks": self.chunks,
             "flags": dict(self.flags),
             "events": dict(self.events),
@@ -62,6 +68,7 @@ class Watch:
         """The newest."""
         self.next_chunk = 0
         """First chunk number nobody has used."""
+        self._recent: deque[tuple[int, Float]] = deque()
 
     def look(self) -> list[Event]:
         """Take in what has come; returns the events."""
@@ -86,9 +93,22 @@ class Watch:
         self.tally.ticks += len(ticks)
         self.tally.skipped += int(batch["skipped"].sum())
         self.tally.bus_errors = int(ticks[-1].bus_errors)
+        self.tally.human_ticks += int(np.count_nonzero(batch["driver"] == Driver.HUMAN))
+        self._recent.append((self.tick.now_ns, (batch["woke_ns"] - batch["deadline_ns"]) * 1e-3))
+        while self._recent[0][0] < self.tick.now_ns - RECENT_NS:
+            self._recent.popleft()
         for flag in Flag:
             if count := int(np.count_nonzero(batch["flags"] & int(flag))):
                 self.tally.flags[str(flag.name).lower()] += count
+
+    def recent_lateness(self) -> Float:
+        """Of the ticks of the last seconds: how late each woke [µs], shape (ticks,)."""
+        return np.concatenate([late for _, late in self._recent]) if self._recent else np.empty(0)
+
+    @property
+    def human(self) -> bool:
+        """Whether a person drove at the newest tick."""
+        return self.tick is not None and self.tick.driver == Driver.HUMAN
 
     @property
     def mode(self) -> Mode | None:

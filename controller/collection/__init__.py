@@ -1,0 +1,1 @@
+"""Collecting episodes: demonstrations by a person, or a policy's runs with a person stepping in."""

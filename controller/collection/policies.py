@@ -1,0 +1,180 @@
+"""Recording policies other than one file an episode: corrections only, highlights, everything."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from controller.collection.correction import Correction, Cut, cut
+from controller.collection.keeping import Keep, Keeper, Look, Record
+from controller.collection.machine import Happened, Verdict
+from controller.collection.tape import Spool
+from controller.supervisor import Supervisor
+from episodes.outcome import Outcome, Termination
+from episodes.records import Order
+
+_MARK_S = 1.5
+"""While the past is kept in memory, the state goes on record this often [s]: a file replays from the first in it."""
+
+
+class _Ring:
+    """The past as the recorder keeps it in memory."""
+
+    def __init__(self, supervisor: Supervisor, seconds: float) -> None:
+        self._run, self._seconds = supervisor, seconds
+        self._told = False
+        self._marked_s = 0.0
+
+    def look(self, said: list[dict[str, Any]], now_s: float) -> None:
+        """A recorder that took the place of a dead one has to be told again."""
+        self._told = self._told and not any(message["kind"] == "died" for message in said)
+        if not self._told and self._run.recorder_ready:
+            self._run.keep_ring(self._seconds)
+            self._told = True
+        if now_s - self._marked_s > _MARK_S:
+            self._marked_s = now_s
+            self._run.order(Order.MARK)
+
+
+class CorrectionKeeper(Keeper):
+    """Only while a person drives, with some seconds before and after."""
+
+    def __init__(self, supervisor: Supervisor, keep: Keep) -> None:
+        super().__init__(supervisor, keep)
+        self._ring = _Ring(supervisor, keep.before_s)
+        self._correction = Correction()
+        self._running, self._parts = False, 0
+
+    def _begin(self) -> list[Happened]:
+        self._running, self._parts, self._correction = True, 0, Correction()
+        return [Happened.OPENED]
+
+    def _finish(self, verdict: Verdict, facts: Mapping[str, str], reward: float | None) -> None:
+        self._running = False
+        super()._finish(verdict, facts, reward)
+
+    def _between(self, look: Look) -> list[Happened]:
+        self._ring.look(look.said, look.now_s)
+        if self._tape.spool is Spool.BROKEN and self._running:
+            self._tape.salvage()
+            self._correction = Correction()
+        if self._running and self._tape.spool in {Spool.IDLE, Spool.OPEN}:
+            self._cut(look.human, look.now_s)
+        return [look.heard] if look.heard is Happened.DISK_FULL else []
+
+    def _cut(self, human: bool, now_s: float) -> None:
+        self._correction, do = cut(self._correction, human, self._keep.after_s, now_s)
+        if do is Cut.BEGIN:
+            name = f"episode-{self._number:06d}-correction-{self._parts:02d}.mcap"
+            self._parts += 1
+            labels = {**self._labels, "source": "intervention"}
+            self._tape.open(self._run.episodes_folder / name, labels, preroll_s=self._keep.before_s)
+        elif do is Cut.END:
+            self._tape.close(Outcome.UNLABELLED, Termination.OPERATOR, {"source": "intervention"}, None)
+
+
+class HighlightKeeper(Keeper):
+    """The last seconds, kept whenever somebody presses the key for it."""
+
+    def __init__(self, supervisor: Supervisor, keep: Keep) -> None:
+        super().__init__(supervisor, keep)
+        self._ring = _Ring(supervisor, keep.highlight_s)
+        self._parts = self._saving = 0
+
+    def highlight(self) -> bool:
+        name = f"episode-{self._number:06d}-highlight-{self._parts:02d}.mcap"
+        self._parts += 1
+        self._saving += self._run.save_ring(self._run.episodes_folder / name, self._labels)
+        return True
+
+    def _begin(self) -> list[Happened]:
+        self._parts = 0
+        return [Happened.OPENED]
+
+    def _finish(self, verdict: Verdict, facts: Mapping[str, str], reward: float | None) -> None:
+        """Highlights that are being written belong to the episode."""
+
+    def _between(self, look: Look) -> list[Happened]:
+        self._ring.look(look.said, look.now_s)
+        self._hear(look.said)
+        return [look.heard] if look.heard is Happened.DISK_FULL else []
+
+    @property
+    def _closed(self) -> bool:
+        return self._saving == 0
+
+    @property
+    def _ended(self) -> bool:
+        return self._saving == 0
+
+    def _listen(self) -> list[dict[str, Any]]:
+        said = super()._listen()
+        self._hear(said)
+        return said
+
+    def _hear(self, said: list[dict[str, Any]]) -> None:
+        for message in said:
+            match message["kind"]:
+                case "saved":
+                    self._saving -= 1
+                    self.files.append(Path(message["path"]))
+                    self._run.say(f"kept the last {message['seconds']:.0f} s: {Path(message['path']).name}")
+                case "save_failed":
+                    self._saving -= 1
+                    self._run.say(message["text"])
+                case "died":
+                    self._saving = 0
+                case _:
+                    pass
+
+
+class ContinuousKeeper(Keeper):
+    """Everything from the beginning of the session to its end."""
+
+    def __init__(self, supervisor: Supervisor, keep: Keep) -> None:
+        super().__init__(supervisor, keep)
+        self._awaited = False
+
+    def _begin(self) -> list[Happened]:
+        self._awaited = not self.recording
+        return [Happened.OPENED] if self.recording else []
+
+    def _finish(self, verdict: Verdict, facts: Mapping[str, str], reward: float | None) -> None:
+        """The recording goes on."""
+
+    def _take_files(self) -> None:
+        """They are no episode's own."""
+
+    def _between(self, look: Look) -> list[Happened]:
+        """There is always a recording open; one that broke is followed by another."""
+        if look.heard is Happened.DISK_FULL:
+            return [look.heard]
+        if self._tape.spool is Spool.BROKEN:
+            self._tape.salvage()
+        if self._tape.spool is Spool.IDLE and not self._tape.open(
+            self._unused(), self._labels, rotate_mb=self._keep.rotate_mb
+        ):
+            return [Happened.DISK_FULL]
+        if look.heard is Happened.OPENED and self._awaited:
+            self._awaited = False
+            return [Happened.OPENED]
+        return []
+
+    @property
+    def _closed(self) -> bool:
+        return True
+
+    def _unused(self) -> Path:
+        folder, number = self._run.episodes_folder, 0
+        while any(folder.glob(f"continuous-{number:03d}*")):
+            number += 1
+        return folder / f"continuous-{number:03d}.mcap"
+
+
+KEEPERS: Mapping[Record, type[Keeper]] = {
+    Record.EPISODES: Keeper,
+    Record.CORRECTIONS: CorrectionKeeper,
+    Record.CONTINUOUS: ContinuousKeeper,
+    Record.HIGHLIGHT: HighlightKeeper,
+}
