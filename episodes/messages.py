@@ -5,6 +5,7 @@ Made once, a message can be written now, kept in memory for later, or both.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
@@ -17,6 +18,8 @@ TICKS, CHUNKS, EVENTS = "/ticks", "/chunks", "/events"
 CAMERA_PREFIX = "/camera/"
 _DATA_KEY = varint(CompressedImage.DATA_FIELD_NUMBER << 3 | 2)
 _CHUNK_SCALARS = tuple(field.name for field in Chunk.DESCRIPTOR.fields if field.name not in {"frames", "targets"})
+CARRIED_CHUNKS = 32
+"""Action chunks from before its beginning that an episode carries: more than can be alive at once."""
 _OVERHEAD = 120
 """Bytes that a message takes beside its own, in memory and about half of it in the file."""
 
@@ -29,6 +32,28 @@ class LogMessage(NamedTuple):
     """CLOCK_MONOTONIC [ns]: when it was true, not when it was written."""
     data: bytes
     sequence: int = 0
+
+
+class Carried:
+    """What an episode carries from before its beginning, so that its first ticks can be understood: the last action
+    chunks, some of which may be alive, and the newest picture of each camera."""
+
+    def __init__(self, messages: Iterable[LogMessage] = ()) -> None:
+        self._chunks: deque[LogMessage] = deque(maxlen=CARRIED_CHUNKS)
+        self._frames: dict[str, LogMessage] = {}
+        self.see(messages)
+
+    def see(self, messages: Iterable[LogMessage]) -> None:
+        """Messages in the order in which they came."""
+        for message in messages:
+            if message.topic == CHUNKS:
+                self._chunks.append(message)
+            elif message.topic.startswith(CAMERA_PREFIX):
+                self._frames[message.topic] = message
+
+    def messages(self) -> tuple[LogMessage, ...]:
+        """To be written before anything else."""
+        return (*self._chunks, *self._frames.values())
 
 
 def size_of(messages: Iterable[LogMessage]) -> int:

@@ -115,9 +115,11 @@ class Episode:
             raise CadenzaError(f"{self.path}: a reward event: {error}") from None
 
     @property
-    def carried(self) -> tuple[LoggedChunk, ...]:
-        """The first of ``chunks``: from before the beginning, some of them perhaps alive then."""
-        return self.chunks[: int(self.facts.get("carried_chunks", "0"))]
+    def carried(self) -> Mapping[str, int]:
+        """How many messages of each topic are from before the beginning; they come first. See
+        :class:`episodes.messages.Carried`."""
+        counts: dict[str, int] = json.loads(self.facts.get("carried", "{}"))
+        return counts
 
     @property
     def duration_s(self) -> float:

@@ -12,6 +12,7 @@ import fcntl
 import json
 import os
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -55,8 +56,6 @@ PART = ".part"
 ROBOT_FILE, CALIBRATION_FILE, BUNDLE_FILE = "robot.json", "calibration.json", "bundle.json"
 MODEL_FILE = "model.xml"
 """The arm's MJCF, so that an episode can be replayed where the robot's files are not."""
-CARRIED = 32
-"""Chunks from before its beginning that an episode carries: more than can be alive at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +67,8 @@ class Header:
     bundle: Manifest | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
     """Free facts: task, seed, chunk mode."""
-    chunks: Sequence[LogMessage] = ()
-    """The last ones before the beginning, oldest first: a state that is put on record may still use them."""
+    carried: Sequence[LogMessage] = ()
+    """From before the beginning: see :class:`episodes.messages.Carried`."""
 
 
 class EpisodeWriter:
@@ -105,7 +104,7 @@ class EpisodeWriter:
         self.bytes = 0
         """About how large the file is."""
         self._begin(header, model)
-        self.write(header.chunks)
+        self.write(header.carried)
 
     def tick(self, record: TickRecord) -> None:
         """Write one tick."""
@@ -192,7 +191,7 @@ class EpisodeWriter:
             "rate_hz": repr(header.robot.control.rate_hz),
             "started_ns": str(started_ns),
             "started_utc": datetime.now(UTC).isoformat(),
-            "carried_chunks": str(len(header.chunks)),
+            "carried": json.dumps(Counter(message.topic for message in header.carried)),
         }
         self._mcap.add_metadata("episode", facts)
         self._mcap.add_metadata("labels", dict(header.labels))

@@ -106,8 +106,8 @@ class Recorder:
     def open(self, series: Series, header: Header, now_ns: int, preroll_s: float = 0.0) -> float:
         """Begin a recording; returns how many seconds from before are in it.
 
-        What was published before is not part of it, but for ``preroll_s`` seconds, as far as they are kept, and the
-        newest chunks: some may be alive.
+        What was published before is not part of it, but for ``preroll_s`` seconds, as far as they are kept, and what
+        :class:`episodes.messages.Carried` says.
 
         Raises:
             CadenzaError: one is open, or as :class:`EpisodeWriter`.
@@ -121,8 +121,8 @@ class Recorder:
         self._lost, self._shed, self._shed_lately = {}, {}, {}
         self._guard.begin()
         from_ns = now_ns - round(preroll_s * 1e9) if preroll_s > 0 else now_ns + 1
-        chunks, before = self._ring.since(from_ns)
-        recording = Recording(series, replace(header, chunks=chunks), self._losses)
+        carried, before = self._ring.since(from_ns)
+        recording = Recording(series, replace(header, carried=carried), self._losses)
         recording.put(before)
         self._recording = recording
         return min(preroll_s, self._ring.held_s(now_ns))
@@ -139,8 +139,8 @@ class Recorder:
             raise CadenzaError(f"{path}: nothing is kept in memory to save")
         if not self._guard.has_room(path.parent, self._ring.bytes):
             raise CadenzaError(f"{path}: no room on the disk for {self._ring.bytes / 1e6:.0f} MB")
-        chunks, before = self._ring.since(0)
-        recording = Recording(Series(path), replace(header, chunks=chunks), dict)
+        carried, before = self._ring.since(0)
+        recording = Recording(Series(path), replace(header, carried=carried), dict)
         recording.put(before)
         return recording, self._ring.held_s(now_ns)
 

@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from episodes.messages import CHUNKS, LogMessage, size_of
+from episodes.messages import Carried, LogMessage, size_of
 from episodes.outcome import Outcome, Termination
-from episodes.writer import CARRIED, PART, EpisodeWriter, Header
+from episodes.writer import PART, EpisodeWriter, Header
 from spec.errors import CadenzaError
 
 SLICE_BYTES = 4_000_000
@@ -75,7 +75,7 @@ class Recording:
         self._header, self._facts = header, facts
         self._number = 0
         self._backlog: deque[LogMessage] = deque()
-        self._chunks = deque(header.chunks, maxlen=CARRIED)
+        self._carried = Carried(header.carried)
         self._turns: list[Turn] = []
         self._counts: dict[str, int] = {}
         self._writer = self._opened()
@@ -106,7 +106,7 @@ class Recording:
         while self._backlog and most_bytes > 0:
             batch, most_bytes = self._batch(most_bytes)
             self._writer.write(batch)
-            self._chunks.extend(message for message in batch if message.topic == CHUNKS)
+            self._carried.see(batch)
             if self.series.full(self._writer.bytes):
                 self._turn()
         self._writer.service()
@@ -148,7 +148,7 @@ class Recording:
         closed.close(Outcome.UNLABELLED, Termination.ROTATED, self._facts())
         self._counts = self.counts
         self._number += 1
-        self._header = replace(self._header, chunks=tuple(self._chunks))
+        self._header = replace(self._header, carried=self._carried.messages())
         self._writer = self._opened()
         self.files.append(self._writer.path)
         self._turns.append(Turn(closed.path, self._writer.path))

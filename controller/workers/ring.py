@@ -6,29 +6,28 @@ from collections import deque
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from episodes.messages import CHUNKS, LogMessage, size_of
-from episodes.writer import CARRIED
+from episodes.messages import Carried, LogMessage, size_of
 
 
 class Cut(NamedTuple):
     """What a recording begins with."""
 
-    chunks: tuple[LogMessage, ...]
-    """The last action chunks before the cut: some may be alive at it."""
+    carried: tuple[LogMessage, ...]
+    """See :class:`episodes.messages.Carried`."""
     messages: list[LogMessage]
     """Everything from the cut on."""
 
 
 class Ring:
-    """The newest messages, bounded in time and in bytes, and the last chunks that fell out.
+    """The newest messages, bounded in time and in bytes, and what an episode carries of those that fell out.
 
     Args:
-        seconds: how long a message stays; 0 keeps chunks only.
+        seconds: how long a message stays; 0 keeps none.
         most_bytes: where there are more, the oldest go earlier.
     """
 
     def __init__(self, seconds: float = 0.0, most_bytes: int = 0) -> None:
-        self._before: deque[LogMessage] = deque(maxlen=CARRIED)
+        self._before = Carried()
         self._kept: deque[tuple[int, int, LogMessage]] = deque()  # came when [ns], size, message
         self.bytes = 0
         self.bound(seconds, most_bytes)
@@ -48,24 +47,23 @@ class Ring:
                 self._kept.append((now_ns, size, message))
                 self.bytes += size
         else:
-            self._before.extend(message for message in messages if message.topic == CHUNKS)
+            self._before.see(messages)
         oldest_ns = now_ns - self._span_ns
         while self._kept and (self._kept[0][0] < oldest_ns or self.bytes > self._most_bytes):
             _, size, message = self._kept.popleft()
             self.bytes -= size
-            if message.topic == CHUNKS:
-                self._before.append(message)
+            self._before.see((message,))
 
     def since(self, from_ns: int) -> Cut:
         """What came at ``from_ns`` or later and is still there."""
-        chunks = deque(self._before, maxlen=CARRIED)
+        before = Carried(self._before.messages())
         messages = []
         for came_ns, _, message in self._kept:
             if came_ns >= from_ns:
                 messages.append(message)
-            elif message.topic == CHUNKS:
-                chunks.append(message)
-        return Cut(tuple(chunks), messages)
+            else:
+                before.see((message,))
+        return Cut(before.messages(), messages)
 
     def held_s(self, now_ns: int) -> float:
         """How far back it reaches [s]."""
