@@ -22,6 +22,7 @@ from spec.arrays import Float, frozen
 from spec.chunk import Chunk
 from spec.robot import Robot
 from spec.robotfile import load_robot
+from spec.teleop import TeleopSample
 
 ROBOT_FILE = Path(__file__).parents[1] / "robots" / "virtual.yaml"
 STEP_NS = 100_000_000
@@ -76,6 +77,9 @@ class SinePolicy:
     def order(self) -> Order | None:
         started, self._started = self._started, True
         return None if started else Order.START
+
+    def human(self) -> TeleopSample | None:
+        return None
 
     def chunk(self) -> Chunk | None:
         now = self._clock.now_ns()

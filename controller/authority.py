@@ -1,20 +1,17 @@
-"""Who moves the arm: idle → ease_in → policy → hold / fault, as a pure state machine.
+"""Who moves the arm: what is known of it from tick to tick, and what a tick finds out.
 
-    idle ──START──► (servos engaged) ──► ease_in ──at the start pose──► hold ──fresh chunk──► policy
-    policy ──no chunk, or joints stale──► hold ──fresh chunk, joints fresh──► policy
-    any ──bounds of the ladder exceeded──► fault ──CLEAR_FAULT──► hold, until START
-
-Every rung of the ladder has its bound in ticks in :class:`Bounds`.
+:mod:`controller.ladder` says how the one changes by the other.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import IntEnum
 from typing import NamedTuple
 
-from episodes.records import Mode, Order
+from controller.takeover import ABSENT, Wish
+from episodes.records import Driver, Mode, Order
 from spec.robot import Arm, Control
 
 _SUSPICIOUS = 0.75
@@ -60,6 +57,8 @@ class Bounds(NamedTuple):
     """Non-finite chunks in a row before a fault is latched."""
     ease_in_ns: int = 30_000_000_000
     """Time the way to the start pose may take [ns]."""
+    blend_ns: int = 200_000_000
+    """Time in which the motion that a person took over fades [ns]."""
 
     @classmethod
     def of(cls, control: Control, arm: Arm) -> Bounds:
@@ -70,8 +69,8 @@ class Bounds(NamedTuple):
         return cls(min(control.stale_ticks, outage), outage, control.fault_ticks)
 
 
-_IDLE, _EASE_IN, _POLICY, _HOLD, _FAULT, _BLEND, _HUMAN = Mode
-_NOT_ENGAGED_NOW, _ENGAGED_NOW, _ = Engagement
+_POLICY, _HOLD, _BLEND, _HUMAN = Mode.POLICY, Mode.HOLD, Mode.BLEND, Mode.HUMAN
+_BY_NOBODY, _BY_POLICY, _BY_HUMAN = Driver
 """Looking a member up in its enum runs Python code; a tick does it once, when this module is loaded."""
 
 
@@ -90,6 +89,10 @@ class Facts(NamedTuple):
     """A chunk reaches this instant."""
     at_home: bool
     at_rest: bool
+    step_ns: int = 0
+    """Policy step of the newest chunk: in that time the schedule fades what was commanded before it."""
+    wish: Wish = ABSENT
+    """Of the person."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,106 +117,34 @@ class Authority:
     """The loop is to end."""
     since_ns: int = 0
     """Instant of the last change that makes older observations worthless to the policy."""
+    taken: bool = False
+    """A person has the arm; so it stays while it is held because the device or the joints are silent."""
+    returning: bool = False
+    """They gave it back, and the policy does not have it to itself yet."""
+    blend_since_ns: int = 0
+    """When the present or last blend began."""
+    blend_ns: int = 0
+    """How long it takes."""
+    blend_from: float = 0.0
+    """Weight of the person at its beginning."""
 
+    @property
+    def driver(self) -> Driver:
+        """Whose wish the arm follows."""
+        mode = self.mode
+        if mode is _POLICY:
+            return _BY_POLICY
+        if mode is _HUMAN or mode is _BLEND:
+            return _BY_HUMAN if self.taken else _BY_POLICY
+        return _BY_NOBODY
 
-def step(now: Authority, facts: Facts, bounds: Bounds, now_ns: int) -> Authority:
-    """The machine after one tick."""
-    if now.mode is _POLICY and now.engaged and facts.sighted and _uneventful(facts, bounds):
-        return now  # nearly every tick
-    return _changed(now, facts, bounds, now_ns)
-
-
-def _uneventful(facts: Facts, bounds: Bounds) -> bool:
-    return (
-        facts.order is None
-        and facts.engagement is _NOT_ENGAGED_NOW
-        and facts.stale_ticks < bounds.hold_ticks
-        and facts.gap_ticks < bounds.outage_ticks
-        and facts.alert_ticks < bounds.alert_ticks
-        and facts.nonfinite_chunks < bounds.nonfinite_chunks
-    )
-
-
-def _changed(now: Authority, facts: Facts, bounds: Bounds, now_ns: int) -> Authority:
-    after = _engagement(now, facts, bounds)
-    if facts.order is not None:
-        after = _ordered(after, facts.order, now_ns)
-    fault = _broken(after, facts, bounds, now_ns)
-    if fault is not Fault.NONE and after.mode is not _FAULT:
-        return replace(after, mode=_FAULT, fault=fault, engaging=False, resting=True, since_ns=now_ns)
-    if after.mode is _EASE_IN:
-        return _easing(after, facts, bounds, now_ns)
-    if after.mode is _HOLD:
-        return _holding(after, facts, now_ns)
-    lost = facts.stale_ticks >= bounds.hold_ticks or not after.engaged or not facts.sighted
-    if after.mode is _POLICY and lost:
-        return replace(after, mode=_HOLD, since_ns=now_ns)
-    return after
-
-
-def _engagement(now: Authority, facts: Facts, bounds: Bounds) -> Authority:
-    if facts.engagement is _ENGAGED_NOW:
-        # From idle the servos are only ever engaged to start.
-        mode = _HOLD if now.mode is _IDLE else now.mode
-        return replace(now, held=True, engaged=True, engaging=False, mode=mode)
-    if now.engaged and max(facts.stale_ticks, facts.gap_ticks) >= bounds.outage_ticks:
-        return replace(now, engaged=False)
-    return now
-
-
-def _ordered(now: Authority, order: Order, now_ns: int) -> Authority:
-    match order:
-        case Order.STOP:
-            mode = _HOLD if now.mode in {_EASE_IN, _POLICY} else now.mode
-            return replace(now, mode=mode, stopping=True, resting=True, engaging=False, since_ns=now_ns)
-        case Order.HOLD:
-            mode = _HOLD if now.mode in {_EASE_IN, _POLICY} else now.mode
-            return replace(now, mode=mode, resting=True, engaging=False, since_ns=now_ns)
-        case Order.CLEAR_FAULT if now.mode is _FAULT:
-            mode = _HOLD if now.held else _IDLE
-            return replace(now, mode=mode, fault=Fault.NONE, resting=True, homed=False, since_ns=now_ns)
-        case Order.START | Order.HOME if now.mode is not _FAULT and not now.stopping:
-            return replace(
-                now,
-                mode=_EASE_IN if now.engaged else now.mode,
-                resting=False,
-                home_only=order is Order.HOME,
-                homed=False,
-                engaging=not now.engaged,
-                since_ns=now_ns,
-            )
-        case _:
-            return now
-
-
-def _broken(now: Authority, facts: Facts, bounds: Bounds, now_ns: int) -> Fault:
-    if facts.engagement is Engagement.FAILED:
-        return Fault.NOT_ENGAGED
-    if now.mode is _IDLE and not now.engaging:
-        return Fault.NONE
-    signs = (
-        (facts.alert_ticks >= bounds.alert_ticks, Fault.SERVO_ALERT),
-        (facts.stale_ticks >= bounds.fault_ticks, Fault.STALE_JOINT),
-        (facts.nonfinite_chunks >= bounds.nonfinite_chunks and now.homed, Fault.NONFINITE),
-        (now.mode is _EASE_IN and now_ns - now.since_ns > bounds.ease_in_ns, Fault.NOT_HOME),
-    )
-    return next((fault for seen, fault in signs if seen), Fault.NONE)
-
-
-def _easing(now: Authority, facts: Facts, bounds: Bounds, now_ns: int) -> Authority:
-    if facts.stale_ticks >= bounds.hold_ticks or not now.engaged:
-        return replace(now, mode=_HOLD, since_ns=now_ns)
-    if facts.at_home:
-        return replace(now, mode=_HOLD, homed=True, resting=now.home_only, since_ns=now_ns)
-    return now
-
-
-def _holding(now: Authority, facts: Facts, now_ns: int) -> Authority:
-    """Goes on by itself once what was missing is back."""
-    if now.resting or now.stopping or facts.stale_ticks > 0:
-        return now
-    if not now.engaged:
-        return now if now.engaging or not facts.at_rest else replace(now, engaging=True)
-    if not now.homed:
-        return replace(now, mode=_EASE_IN, since_ns=now_ns)
-    return replace(now, mode=_POLICY) if facts.sighted else now
+    def alpha(self, now_ns: int) -> float:
+        """Weight of the person against the policy. In a blend it moves as the old motion fades: 3s² − 2s³."""
+        mode = self.mode
+        if mode is _HUMAN:
+            return 1.0
+        if mode is _BLEND:
+            s = min(1.0, (now_ns - self.blend_since_ns) / self.blend_ns)
+            aim = 1.0 if self.taken else 0.0
+            return self.blend_from + (aim - self.blend_from) * (s * s * (3.0 - 2.0 * s))
+        return 1.0 if mode is _HOLD and (self.taken or self.returning) else 0.0

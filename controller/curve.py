@@ -21,6 +21,24 @@ class Motion(NamedTuple):
     velocity: tuple[float, ...]
     """[rad/s]"""
 
+    def plus(self, other: Motion) -> Motion:
+        return Motion(
+            tuple([p + q for p, q in zip(self.position, other.position, strict=True)]),
+            tuple([u + v for u, v in zip(self.velocity, other.velocity, strict=True)]),
+        )
+
+    def minus(self, other: Motion) -> Motion:
+        return Motion(
+            tuple([p - q for p, q in zip(self.position, other.position, strict=True)]),
+            tuple([u - v for u, v in zip(self.velocity, other.velocity, strict=True)]),
+        )
+
+    def after(self, period_s: float) -> Motion:
+        """The same motion a while later, at the same speed."""
+        return Motion(
+            tuple([p + period_s * v for p, v in zip(self.position, self.velocity, strict=True)]), self.velocity
+        )
+
 
 class Cubic(NamedTuple):
     """c_0 + c_1 t + c_2 t² + c_3 t³ of every joint, t the time since ``since_ns`` [s]. Good until ``ends_ns``."""

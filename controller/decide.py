@@ -7,20 +7,25 @@ function runs live, in lock-step simulation, and in the replay of a logged episo
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from controller import schedule as schedules
-from controller.authority import Authority, Bounds, Engagement, Facts, Fault, step
+from controller import takeover
+from controller.authority import Authority, Bounds, Engagement, Facts
 from controller.curve import Motion
 from controller.envelope import Commanded, Envelope
 from controller.kinematics import Kinematics
+from controller.ladder import step
+from controller.marks import arrivals, hands
 from controller.schedule import Refusal, Schedule
+from controller.state import Command, Inputs, State
+from controller.takeover import ABSENT, NOBODY, Person, Rules, Wish
 from drivers.arm import BusFault
-from episodes.records import Flag, Mode, Order
-from spec.arrays import Bool, Float
+from episodes.records import Driver, Flag, Mode, Order
 from spec.chunk import Chunk
 from spec.robot import Control, Limits, Robot
+
+__all__ = ["Command", "Decide", "Inputs", "State"]
 
 _HOME_RAD, _HOME_RAD_S = 1e-4, 1e-3
 """The start pose counts as reached this near to it and this slow; an encoder tick is 1.5e-3 rad."""
@@ -28,81 +33,41 @@ _HOME_RAD, _HOME_RAD_S = 1e-4, 1e-3
 # Looking a member up in its enum, or combining two flags, runs Python code: a tick works on plain integers.
 _READ_FAULTS = int(BusFault.TIMEOUT | BusFault.CORRUPT | BusFault.DISCONNECTED | BusFault.SKIPPED)
 _SERVO = int(BusFault.SERVO)
-_IDLE, _EASE_IN, _POLICY, _HOLD, _FAULT, _BLEND, _HUMAN = Mode
-_UNENGAGED, _DONE, _FAILED = Engagement
+_IDLE, _EASE_IN = Mode.IDLE, Mode.EASE_IN
+_BY_NOBODY, _BY_HUMAN = Driver.NONE, Driver.HUMAN
+_TAKE_OVER = Order.TAKE_OVER
+_DONE = Engagement.DONE
 _TAKEN, _NONFINITE_CHUNK = Refusal.NONE, Refusal.NONFINITE
-_STALE_JOINT, _NO_CHUNK, _TAIL = int(Flag.STALE_JOINT), int(Flag.NO_CHUNK), int(Flag.TAIL)
+_STALE_JOINT, _READ_FAILED = int(Flag.STALE_JOINT), int(Flag.READ_FAILED)
 _NONFINITE, _LIMITED, _WORKSPACE = int(Flag.NONFINITE), int(Flag.LIMITED), int(Flag.WORKSPACE)
-_FAULT_LATCHED, _READ_FAILED = int(Flag.FAULT_LATCHED), int(Flag.READ_FAILED)
 _NEW_CHUNK, _CHUNK_REFUSED = int(Flag.NEW_CHUNK), int(Flag.CHUNK_REFUSED)
-_ENGAGED, _ENGAGE_FAILED = int(Flag.ENGAGED), int(Flag.ENGAGE_FAILED)
 
 
-@dataclass(slots=True, eq=False)
-class Inputs:
-    """Everything one tick learned. Arrays have shape (joints,) and are not kept."""
+class _Learned(NamedTuple):
+    """The state with the inputs taken in, before anything is decided."""
 
-    position: Float
-    """[rad]"""
-    velocity: Float
-    """[rad/s]"""
-    effort: Float
-    """Current [A] or load fraction."""
-    fresh: Bool
-    """True where this tick brought the value."""
-    fault: BusFault
-    chunk: Chunk | None = None
-    """A chunk that came since the last tick."""
-    order: Order | None = None
-    engagement: Engagement = Engagement.NONE
-    unsent: bool = False
-    """The last command never left: the servos still follow the one before it."""
-
-
-class State(NamedTuple):
-    """All that one tick hands to the next. Immutable."""
-
-    stale: tuple[int, ...]
-    """Ticks since each joint was heard, shape (joints,)."""
-    now_ns: int
-    """Instant of the tick that left this state."""
-    authority: Authority
-    schedule: Schedule
-    commanded: Commanded | None = None
-    """None until the servos were engaged."""
-    sent: Commanded | None = None
-    """The command before it, which the servos follow in case ``commanded`` never leaves."""
-    anchored: bool = False
-    """The command began at a pose measured since the servos were last engaged."""
-    alert_ticks: int = 0
-    nonfinite_chunks: int = 0
-    """In a row."""
-    refused_chunks: int = 0
-    """Since the start."""
-
-
-class Command(NamedTuple):
-    """What to do about it."""
-
-    position: tuple[float, ...] | None
-    """Joint targets to send [rad]; None sends nothing."""
-    asked: tuple[float, ...] | None
-    """What the schedule, or the way to the start pose, wanted [rad]."""
-    commanded: Commanded | None
-    mode: Mode
-    fault: Fault
     flags: int
-    """Bits of :class:`episodes.records.Flag`."""
-    chunk: int
-    """Sequence of the newest chunk in use; -1 for none."""
-    weights: int
-    """Its weight version."""
+    position: tuple[float, ...]
+    stale: tuple[int, ...]
+    alert_ticks: int
+    nonfinite_chunks: int
+    schedule: Schedule
     refusal: Refusal
-    """Why the chunk of this tick was not taken."""
-    engage: bool
-    """Have the servos hold the arm where it stands, and say in the next inputs what came of it."""
-    done: bool
-    """STOP was ordered and the arm stands."""
+    commanded: Commanded | None
+    anchored: bool
+    person: Person
+    wish: Wish
+
+
+class _Moved(NamedTuple):
+    """One period of motion, and what it leaves behind."""
+
+    schedule: Schedule
+    person: Person
+    commanded: Commanded | None
+    asked: tuple[float, ...] | None
+    policy: tuple[float, ...] | None
+    flags: int
 
 
 class Decide:
@@ -113,17 +78,33 @@ class Decide:
         control: tick and chunk settings.
         bounds: of the ladder.
         envelope: safety envelope made from the same limits.
+        rules: of takeover; None: nobody can take the arm.
     """
 
-    __slots__ = ("_bounds", "_control", "_envelope", "_heard_all", "_period_ns", "_tail_ns", "home", "joints")
+    __slots__ = (
+        "_absent",
+        "_bounds",
+        "_control",
+        "_envelope",
+        "_heard_all",
+        "_period_ns",
+        "_rules",
+        "_tail_ns",
+        "home",
+        "joints",
+    )
 
-    def __init__(self, limits: Limits, control: Control, bounds: Bounds, envelope: Envelope) -> None:
+    def __init__(
+        self, limits: Limits, control: Control, bounds: Bounds, envelope: Envelope, rules: Rules | None = None
+    ) -> None:
         self.joints = envelope.joints
         self._control, self._bounds, self._envelope = control, bounds, envelope
         self.home = Motion(tuple(limits.home.tolist()), (0.0,) * self.joints)
         self._heard_all = (0,) * self.joints
         self._period_ns = control.period_ns
         self._tail_ns = round(control.tail_ms * 1e6)
+        self._rules = rules
+        self._absent = ABSENT if rules is None else takeover.wish(NOBODY, 0, rules, 0)
 
     @classmethod
     def of(cls, robot: Robot) -> Decide:
@@ -137,7 +118,10 @@ class Decide:
         if robot.workspace is not None and robot.model is not None:
             kinematics, workspace = Kinematics(robot.model, robot.follower.names), robot.workspace.bounds()
         envelope = Envelope(limits, 1.0 / control.rate_hz, kinematics, workspace)
-        return cls(limits, control, Bounds.of(control, robot.follower), envelope)
+        bounds, rules = Bounds.of(control, robot.follower), Rules.of(robot)
+        if rules is not None:
+            bounds = bounds._replace(blend_ns=rules.blend_ns)
+        return cls(limits, control, bounds, envelope, rules)
 
     def initial(self) -> State:
         """The state before the first tick: idle, nothing heard yet."""
@@ -145,80 +129,118 @@ class Decide:
 
     def __call__(self, state: State, inputs: Inputs, now_ns: int) -> tuple[State, Command]:
         """One tick at the grid instant ``now_ns``."""
-        flags, position, stale = self._heard(state, inputs)
-        # While the servos are not engaged their alert is what engaging them will clear, or will fail on.
-        alerting = state.authority.engaged and int(inputs.fault) & _SERVO
-        alerts = state.alert_ticks + 1 if alerting else 0
-        schedule, refusal, refusal_flags = self._chunk(state, inputs.chunk, now_ns)
-        flags |= refusal_flags
-        nonfinite = state.nonfinite_chunks
-        if inputs.chunk is not None:
-            nonfinite = nonfinite + 1 if refusal is _NONFINITE_CHUNK else 0
-
-        # A motion goes on from what was really sent: else the next command would be a step of several periods. At the
-        # end it does not wait for the bus, which may be gone for good.
-        waits = inputs.unsent and not state.authority.stopping
-        commanded, anchored = (
-            state.sent if waits else state.commanded,
-            state.anchored and inputs.engagement is not _DONE,
-        )
-        readable = not any(stale)
+        learned = self._learned(state, inputs, now_ns)
+        before, schedule, commanded, anchored = state.authority, learned.schedule, learned.commanded, learned.anchored
         sighted, tail = self._sighted(schedule, now_ns)
-        authority = step(
-            state.authority,
-            Facts(
-                inputs.order,
-                inputs.engagement,
-                max(stale),
-                (now_ns - state.now_ns) // self._period_ns - 1 if state.now_ns else 0,
-                alerts,
-                nonfinite,
-                sighted,
-                anchored and state.authority.mode is _EASE_IN and self._at_home(commanded),
-                commanded is None or commanded.at_rest,
-            ),
-            self._bounds,
-            now_ns,
-        )
-        if authority.since_ns != state.authority.since_ns:
+        facts = self._facts(state, inputs, learned, sighted, now_ns)
+        authority = step(before, facts, self._bounds, now_ns)
+        if authority.since_ns != before.since_ns:
             schedule, tail = schedules.emptied(schedule), False
+        readable = not any(learned.stale)
         if authority.engaged and not anchored and readable:
-            commanded, anchored = self._envelope.standing(position), True
-
+            commanded, anchored = self._envelope.standing(learned.position), True
         if authority.mode is _IDLE:
             commanded, anchored = None, False
 
-        asked, sent = None, commanded
-        if commanded is not None:
-            schedule, commanded, asked, moving = self._move(authority, schedule, commanded, anchored, now_ns)
-            flags |= moving
-        flags |= _marks(authority, inputs.engagement, sighted, tail)
+        ready = learned._replace(schedule=schedule, commanded=commanded, anchored=anchored)
+        moved = self._move(authority, ready, now_ns, now_ns - state.now_ns)
+        passed, in_the_way = hands(before, authority, facts)
+        flags = learned.flags | moved.flags | passed | arrivals(authority, inputs, sighted, tail)
         last = schedule.last
         after = State(
-            stale,
+            learned.stale,
             now_ns,
             authority,
-            schedule,
+            moved.schedule,
+            moved.commanded,
             commanded,
-            sent,
             anchored,
-            alerts,
-            nonfinite,
-            state.refused_chunks + (refusal > 0),
+            learned.alert_ticks,
+            learned.nonfinite_chunks,
+            state.refused_chunks + (learned.refusal > 0),
+            moved.person,
         )
         return after, Command(
-            None if commanded is None else commanded.position,
-            asked,
-            commanded,
+            None if moved.commanded is None else moved.commanded.position,
+            moved.asked,
+            moved.commanded,
             authority.mode,
             authority.fault,
             flags,
             -1 if last is None else last.sequence,
             0 if last is None else last.weights,
-            refusal,
+            learned.refusal,
             authority.engaging and readable,
-            authority.stopping and (commanded is None or commanded.at_rest),
+            authority.stopping and (moved.commanded is None or moved.commanded.at_rest),
+            authority.driver,
+            authority.alpha(now_ns),
+            moved.policy,
+            in_the_way,
         )
+
+    def _learned(self, state: State, inputs: Inputs, now_ns: int) -> _Learned:
+        """Take the inputs in."""
+        before = state.authority
+        flags, position, stale = self._heard(state, inputs)
+        # While the servos are not engaged their alert is what engaging them will clear, or will fail on.
+        alerting = before.engaged and int(inputs.fault) & _SERVO
+        schedule, refusal, marks = self._chunk(state, inputs.chunk, now_ns)
+        nonfinite = state.nonfinite_chunks
+        if before.taken:  # what the policy says then is nobody's concern
+            nonfinite = 0
+        elif inputs.chunk is not None:
+            nonfinite = nonfinite + 1 if refusal is _NONFINITE_CHUNK else 0
+        # A motion goes on from what was really sent: else the next command would be a step of several periods. At the
+        # end it does not wait for the bus, which may be gone for good.
+        waits = inputs.unsent and not before.stopping
+        commanded = state.sent if waits else state.commanded
+        anchored = state.anchored and inputs.engagement is not _DONE
+        person, wish = self._person(state, inputs, commanded if anchored else None, now_ns)
+        return _Learned(
+            flags | marks,
+            position,
+            stale,
+            state.alert_ticks + 1 if alerting else 0,
+            nonfinite,
+            schedule,
+            refusal,
+            commanded,
+            anchored,
+            person,
+            wish,
+        )
+
+    def _facts(self, state: State, inputs: Inputs, learned: _Learned, sighted: bool, now_ns: int) -> Facts:
+        commanded, last = learned.commanded, learned.schedule.last
+        easing = learned.anchored and state.authority.mode is _EASE_IN
+        return Facts(
+            inputs.order,
+            inputs.engagement,
+            max(learned.stale),
+            (now_ns - state.now_ns) // self._period_ns - 1 if state.now_ns else 0,
+            learned.alert_ticks,
+            learned.nonfinite_chunks,
+            sighted,
+            easing and self._at_home(commanded),
+            commanded is None or commanded.at_rest,
+            0 if last is None else last.step_ns,
+            learned.wish,
+        )
+
+    def _person(self, state: State, inputs: Inputs, commanded: Commanded | None, now_ns: int) -> tuple[Person, Wish]:
+        """What there is of a person, and what they want of the arm that is at ``commanded``."""
+        person, sample, rules = state.person, inputs.human, self._rules
+        if rules is None or (sample is None and person is NOBODY):
+            return person, self._absent
+        pressed = 0
+        if sample is not None:
+            person, pressed = takeover.heard(person, sample, rules, now_ns)
+        wish = takeover.wish(person, pressed, rules, now_ns)
+        if commanded is not None and wish.present:
+            matters = state.authority.taken or pressed or wish.pull or inputs.order is _TAKE_OVER
+            if matters and takeover.near(person, commanded.position, rules):
+                wish = wish._replace(aligned=True)
+        return person, wish
 
     def _heard(self, state: State, inputs: Inputs) -> tuple[int, tuple[float, ...], tuple[int, ...]]:
         """Flags, measured positions, and how long each joint has been silent. A non-finite reading is none."""
@@ -263,37 +285,34 @@ class Decide:
             for p, v, home in zip(commanded.position, commanded.velocity, self.home.position, strict=True)
         )
 
-    def _move(
-        self, authority: Authority, schedule: Schedule, commanded: Commanded, anchored: bool, now_ns: int
-    ) -> tuple[Schedule, Commanded, tuple[float, ...], int]:
-        """One period of motion as the mode has it: schedule after, command, what was asked, flags."""
+    def _move(self, authority: Authority, ready: _Learned, now_ns: int, elapsed_ns: int) -> _Moved:
+        """One period of motion as the mode has it."""
+        schedule, person, commanded = ready.schedule, ready.person, ready.commanded
+        rules, driver = self._rules, authority.driver
+        if commanded is None:
+            return _Moved(schedule, takeover.idle(person, authority.taken), None, None, None, 0)
         wish: Motion | None = None
-        if authority.mode is _POLICY and anchored:
-            schedule, wish = schedules.target(schedule, self._control, now_ns, commanded.motion)
-        elif authority.mode is _EASE_IN and anchored:
-            wish = self.home
+        policy: Motion | None = None
+        if not ready.anchored or driver is _BY_NOBODY:
+            wish = self.home if ready.anchored and authority.mode is _EASE_IN else None
+        else:
+            ahead = commanded.motion
+            if schedule.mix is None or person.hand is None:  # something begins: where this motion goes on
+                ahead = ahead.after(self._period_ns * 1e-9)
+            schedule, policy = schedules.target(schedule, self._control, now_ns, ahead)
+            wish = policy
+            if driver is _BY_HUMAN and rules is not None:
+                person, wish = takeover.driven(person, ahead, rules, elapsed_ns * 1e-9, now_ns)
+        if driver is not _BY_HUMAN:
+            person = takeover.idle(person, authority.taken)
+        target = None if policy is None else policy.position
         if wish is None:
             stopped = self._envelope.brake(commanded)
-            return schedule, stopped, stopped.position, 0
+            return _Moved(schedule, person, stopped, stopped.position, target, 0)
         done = self._envelope.follow(commanded, wish, gentle=authority.mode is _EASE_IN)
-        flags = _LIMITED if done.limited and authority.mode is _POLICY else 0
+        flags = _LIMITED if done.limited and driver is not _BY_NOBODY else 0
         if done.workspace:
             flags |= _WORKSPACE
         if not done.finite:
             flags |= _NONFINITE
-        return schedule, done.commanded, wish.position, flags
-
-
-def _marks(authority: Authority, engagement: Engagement, sighted: bool, tail: bool) -> int:
-    flags = 0
-    if engagement is not _UNENGAGED:
-        flags = _ENGAGED if engagement is _DONE else _ENGAGE_FAILED
-    mode = authority.mode
-    if mode is _FAULT:
-        flags |= _FAULT_LATCHED
-    elif authority.homed and (mode is _POLICY or mode is _HOLD):
-        if not sighted:
-            flags |= _NO_CHUNK
-        elif tail and mode is _POLICY:
-            flags |= _TAIL
-    return flags
+        return _Moved(schedule, person, done.commanded, wish.position, target, flags)

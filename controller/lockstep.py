@@ -17,6 +17,7 @@ from drivers.arm import BusFault
 from episodes.records import Order
 from spec.arrays import Bool, Float, frozen
 from spec.chunk import Chunk
+from spec.teleop import TeleopSample
 
 Plant = Callable[[Float | None], tuple[Float, Float]]
 """Takes the joint targets of one tick [rad], shape (joints,), or None where nothing is sent; lets one control period
@@ -67,15 +68,19 @@ class Lockstep:
         order: Order | None = None,
         heard: Bool | None = None,
         fault: BusFault = BusFault.NONE,
+        human: TeleopSample | None = None,
     ) -> Command:
         """One tick: decide on what was measured, then let the plant live one period.
 
         Args:
             heard: joints this tick's read brought, shape (joints,); None for all.
+            human: what the teleoperation device said since the last tick.
         """
         fresh = self._all_heard if heard is None else heard
         effort = np.zeros(self._decide.joints)
-        inputs = Inputs(self._position, self._velocity, effort, fresh, fault, chunk, order, self._engagement)
+        inputs = Inputs(
+            self._position, self._velocity, effort, fresh, fault, chunk, order, self._engagement, human=human
+        )
         self.state, command = self._decide(self.state, inputs, self.now_ns)
         self._engagement = Engagement.DONE if command.engage else Engagement.NONE
         self._position, self._velocity = self._plant(None if command.position is None else np.array(command.position))

@@ -21,16 +21,20 @@ from controller.authority import Engagement, Fault
 from controller.clock import Clock, TickGrid, Wake
 from controller.decide import Command, Decide, Inputs, State
 from controller.lockstep import warm_up
+from controller.takeover import Obstacle
 from drivers.arm import Applied, Arm, BusFault, Reading
 from episodes.records import Flag, Mode, Order, TickRecord
 from spec.arrays import Float
 from spec.chunk import Chunk
 from spec.errors import DeviceError
 from spec.robot import MAX_JOINTS
+from spec.teleop import TeleopSample
 
 _log = logging.getLogger(__name__)
 
 _LATE, _WRITE_FAILED = int(Flag.LATE), int(Flag.WRITE_FAILED)
+_HANDS = int(Flag.TAKEN_OVER | Flag.RELEASED)
+_MARK, _TAKE_OVER = Order.MARK, Order.TAKE_OVER
 _EXCHANGE = int(BusFault.TIMEOUT | BusFault.CORRUPT | BusFault.DISCONNECTED | BusFault.SKIPPED)
 _NOWHERE = float("nan")
 """Logged where nothing was asked, limited or sent."""
@@ -56,7 +60,7 @@ class Termination(StrEnum):
 
 
 class Inbox(Protocol):
-    """What others have for the loop. Both return at once; one piece a tick."""
+    """What others have for the loop. All return at once; one piece a tick."""
 
     def chunk(self) -> Chunk | None:
         """The newest chunk that came since the last call."""
@@ -64,6 +68,11 @@ class Inbox(Protocol):
 
     def order(self) -> Order | None:
         """The oldest order not yet handed over."""
+        ...
+
+    def human(self) -> TeleopSample | None:
+        """The newest sample of the teleoperation device that came since the last call, of as many joints as the arm.
+        A button that went down and up in between shows in it."""
         ...
 
 
@@ -76,8 +85,14 @@ class EmptyInbox:
     def order(self) -> Order | None:
         return None
 
+    def human(self) -> TeleopSample | None:
+        return None
+
 
 def _unheard(_text: str) -> None: ...
+
+
+def _unmarked(_tick: int, _state: State) -> None: ...
 
 
 @dataclass(slots=True)
@@ -105,7 +120,8 @@ class ControlLoop:
         rate_hz: control rate, the one ``decide`` was made for.
         inbox: where chunks and orders come from.
         publish: takes each tick's record; it is the same object every time, filled anew.
-        notice: takes one line whenever the mode changes or a fault is latched. Must not block.
+        notice: takes one line whenever the mode changes, a fault is latched, or the arm changes hands. Must not block.
+        mark: takes number and state of a tick that was told to put them on record. Must not block.
     """
 
     def __init__(
@@ -117,15 +133,17 @@ class ControlLoop:
         inbox: Inbox,
         publish: Callable[[TickRecord], None],
         notice: Callable[[str], None] = _unheard,
+        mark: Callable[[int, State], None] = _unmarked,
     ) -> None:
         self._arm, self._decide, self._clock, self._inbox = arm, decide, clock, inbox
-        self._publish, self._notice = publish, notice
+        self._publish, self._notice, self._mark = publish, notice, mark
         self._rate_hz = rate_hz
         self._write_ns = round(WRITE_SHARE * 1e9 / rate_hz)
         self._state = decide.initial()
         self._stop: Termination | None = None
         self._engagement = Engagement.NONE
         self._unsent = False
+        self._in_the_way = Obstacle.NONE
         self._goal = np.zeros(decide.joints)
         self._record = TickRecord()
         self._fill = _Filling(self._record, decide.joints)
@@ -207,6 +225,7 @@ class ControlLoop:
             order,
             self._engagement,
             self._unsent,
+            self._inbox.human(),
         )
         self._engagement = Engagement.NONE
         before = self._state.authority
@@ -218,10 +237,16 @@ class ControlLoop:
         self.ticks += 1
         self.skipped += wake.skipped + tick.away
         self.bus_errors += _failed(reading.fault) + self._unsent
-        self._fill.fill(tick, reading, command, applied, self.bus_errors)
+        self._fill.fill(tick, reading, inputs, command, applied, self.bus_errors)
         self._publish(self._record)
-        if command.mode is not before.mode or command.fault is not before.fault:
-            self._notice(_transition(before.mode, command))
+        if order is _MARK:
+            self._mark(wake.tick, self._state)
+        if command.mode is not before.mode or command.fault is not before.fault or command.flags & _HANDS:
+            self._notice(_transition(before.mode, command, order))
+        if command.obstacle is not self._in_the_way:
+            self._in_the_way = command.obstacle
+            if command.obstacle is not Obstacle.NONE:
+                self._notice(f"takeover: {_IN_THE_WAY[command.obstacle]}")
         return command
 
     def _send(self, position: tuple[float, ...], until_ns: int) -> Applied:
@@ -265,9 +290,24 @@ def _failed(fault: BusFault) -> bool:
     return bool(int(fault) & _EXCHANGE)
 
 
-def _transition(before: Mode, command: Command) -> str:
-    cause = "" if command.fault is Fault.NONE else f" ({command.fault.name})"
-    return f"{before.name} -> {command.mode.name}{cause}"
+_IN_THE_WAY = {
+    Obstacle.NOT_READY: "the arm is not under command; start it first",
+    Obstacle.SILENT: "the teleoperation device is silent",
+    Obstacle.FAR: "the teleoperation device is too far from where the arm is",
+    Obstacle.DEAD_MAN: "the dead man's button is not held",
+}
+
+
+def _transition(before: Mode, command: Command, order: Order | None) -> str:
+    causes = []
+    if command.fault is not Fault.NONE:
+        causes.append(command.fault.name)
+    if command.flags & Flag.RELEASED:
+        causes.append("given back")
+    if command.flags & Flag.TAKEN_OVER:
+        by = "order" if order is _TAKE_OVER else "force" if command.flags & Flag.FORCE else "button"
+        causes.append(f"taken over by {by}")
+    return f"{before.name} -> {command.mode.name}" + (f" ({', '.join(causes)})" if causes else "")
 
 
 class _Filling:
@@ -281,8 +321,9 @@ class _Filling:
         self._record, self._joints = record, joints
         self._times = _packer(record, "tick", "now_ns", "Q6q")
         self._skipped = _packer(record, "joints", "skipped", "2I")
-        self._outcome = _packer(record, "mode", "bus_errors", "IIqIIII")
         each = f"{joints}d{8 * (MAX_JOINTS - joints)}x"
+        self._outcome = _packer(record, "mode", "policy", f"IIqIIIII4xqIId{each}")
+        self._human = _packer(record, "teleop", "human_goal", "qq" + 4 * each)
         self._motion = _packer(record, "asked", "limited_acceleration", 4 * each)
 
         def view(name: str) -> Float:
@@ -292,11 +333,14 @@ class _Filling:
         self._raw = np.ctypeslib.as_array(record.raw)[: 3 * joints].reshape(joints, 3)
         self._fresh, self._ticks, self._sent = view("fresh"), view("sent_ticks"), view("sent")
         self._nowhere = (_NOWHERE,) * joints
+        self._buttons = 0
+        self._human(-1, 0, *4 * self._nowhere)
 
     def fill(
         self,
         tick: Ticking,
         reading: Reading,
+        inputs: Inputs,
         command: Command,
         applied: Applied | None,
         bus_errors: int,
@@ -315,6 +359,10 @@ class _Filling:
         self._skipped(self._joints, wake.skipped + tick.away)
         self._position[:], self._velocity[:], self._effort[:] = reading.position, reading.velocity, reading.effort
         self._raw[:], self._fresh[:] = reading.raw, reading.fresh
+        human = inputs.human
+        if human is not None:  # what it says stands in the record until the next
+            self._buttons = human.buttons
+            self._human(human.sequence, human.read_ns, *human.position, *human.velocity, *human.effort, *human.goal)
         commanded, nowhere = command.commanded, self._nowhere
         if commanded is None:
             self._motion(*nowhere, *nowhere, *nowhere, *nowhere)
@@ -337,6 +385,12 @@ class _Filling:
             int(reading.fault),
             write_fault,
             bus_errors,
+            0 if inputs.order is None else inputs.order,
+            -1 if inputs.chunk is None else inputs.chunk.sequence,
+            command.driver,
+            self._buttons,
+            command.alpha,
+            *(command.policy or nowhere),
         )
 
 

@@ -217,7 +217,7 @@ def target(schedule: Schedule, control: Control, now_ns: int, standing: Motion) 
         before = standing if mix is None else _before(mix, splice, piece, control, now_ns)
         mix = Mix.of(chosen, control)
         wish = _wish(mix, control, now_ns)
-        splice = Cubic.fade(now_ns, chosen[-1].step_ns, _minus(before, wish.at(now_ns)))
+        splice = Cubic.fade(now_ns, chosen[-1].step_ns, before.minus(wish.at(now_ns)))
         piece = wish.plus(splice)
     elif piece is None or not piece.covers(now_ns):
         splice = splice if splice is not None and splice.covers(now_ns) else None
@@ -265,10 +265,3 @@ def _chosen(
     # n actions from the first that is still due: those that came too late do not count.
     reached = max(0, (now_ns - newest.observed_ns) // newest.step_ns)
     return (newest,), newest.observed_ns + (reached + control.open_loop_steps) * newest.step_ns
-
-
-def _minus(a: Motion, b: Motion) -> Motion:
-    return Motion(
-        tuple([x - y for x, y in zip(a.position, b.position, strict=True)]),
-        tuple([x - y for x, y in zip(a.velocity, b.velocity, strict=True)]),
-    )

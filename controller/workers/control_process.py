@@ -18,20 +18,35 @@ from controller.clock import MonotonicClock
 from controller.decide import Decide
 from controller.loop import ControlLoop, Termination
 from controller.realtime import enter_realtime
+from controller.snapshot import STATE, written
 from controller.wiring.child import Child, run_child
 from controller.wiring.ipc import Subscriber
-from controller.wiring.topics import CHUNKS, ORDERS, TICKS
+from controller.wiring.topics import CHUNKS, ORDERS, TELEOP, TICKS
 from drivers.dynamixel.arm import DynamixelArm
-from episodes.records import ChunkRecord, Order, OrderRecord, TickRecord
+from episodes.records import ChunkRecord, Order, OrderRecord, TeleopRecord, TickRecord
 from spec.chunk import Chunk
 from spec.errors import CadenzaError
+from spec.teleop import Button, TeleopSample
+
+_DEAD_MAN = int(Button.DEAD_MAN)
 
 
 class SharedInbox:
-    """Chunks and orders as they wait in shared memory. Implements :class:`controller.loop.Inbox`."""
+    """Chunks, orders and a person's wishes as they wait in shared memory. Implements :class:`controller.loop.Inbox`.
 
-    def __init__(self, chunks: Subscriber[ChunkRecord], orders: Subscriber[OrderRecord]) -> None:
-        self._chunks, self._orders = chunks, orders
+    Args:
+        human: None where nobody can take the arm.
+        joints: of the arm.
+    """
+
+    def __init__(
+        self,
+        chunks: Subscriber[ChunkRecord],
+        orders: Subscriber[OrderRecord],
+        human: Subscriber[TeleopRecord] | None,
+        joints: int,
+    ) -> None:
+        self._chunks, self._orders, self._human, self._joints = chunks, orders, human, joints
 
     def chunk(self) -> Chunk | None:
         """The newest chunk that came since the last call."""
@@ -45,6 +60,18 @@ class SharedInbox:
         record = self._orders.receive()
         return None if record is None else Order(record.order)
 
+    def human(self) -> TeleopSample | None:
+        """The newest sample, with the buttons of those before it that nobody else will look at."""
+        if self._human is None:
+            return None
+        newest, passed = None, 0
+        while (record := self._human.receive()) is not None:
+            passed |= 0 if newest is None else newest.buttons
+            newest = record
+        if newest is None or newest.joints != self._joints:
+            return None
+        return sample_of(newest, passed & ~_DEAD_MAN)
+
 
 def chunk_of(record: ChunkRecord) -> Chunk:
     """The tick's view of a published chunk. Impossible sizes give an empty chunk, which the loop refuses."""
@@ -57,13 +84,32 @@ def chunk_of(record: ChunkRecord) -> Chunk:
     return Chunk(record.sequence, record.observed_ns, record.step_ns, targets, record.weights)
 
 
+def sample_of(record: TeleopRecord, pressed: int = 0) -> TeleopSample:
+    """The tick's view of a published sample; ``pressed`` are buttons that went down and up again before it."""
+    joints = record.joints
+    return TeleopSample(
+        record.sequence,
+        record.read_ns,
+        tuple(record.position[:joints]),
+        tuple(record.velocity[:joints]),
+        tuple(record.effort[:joints]),
+        tuple(record.goal[:joints]),
+        record.buttons | pressed,
+    )
+
+
 def work(child: Child) -> None:
     """Until ordered to stop."""
     robot, parent = child.assignment.robot, os.getppid()
     logging.basicConfig(stream=sys.stderr, format="%(message)s")
     decide = Decide.of(robot)
     node = child.node
-    inbox = SharedInbox(node.subscriber(CHUNKS, ChunkRecord), node.subscriber(ORDERS, OrderRecord))
+    inbox = SharedInbox(
+        node.subscriber(CHUNKS, ChunkRecord),
+        node.subscriber(ORDERS, OrderRecord),
+        None if robot.teleop is None else node.subscriber(TELEOP, TeleopRecord),
+        decide.joints,
+    )
     ticks = node.publisher(TICKS)
 
     def publish(record: TickRecord) -> None:
@@ -78,6 +124,7 @@ def work(child: Child) -> None:
             inbox,
             publish,
             lambda line: child.event(time.monotonic_ns(), "control", line),
+            lambda tick, state: child.event(time.monotonic_ns(), STATE, written(tick, state)),
         )
         signal.signal(
             signal.SIGTERM,

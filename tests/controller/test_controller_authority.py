@@ -10,8 +10,9 @@ from controller_plant import STEP_NS, chunk, robot, sine
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from controller.authority import Authority, Bounds, Engagement, Facts, Fault, step
+from controller.authority import Authority, Bounds, Engagement, Facts, Fault
 from controller.decide import Command, Decide
+from controller.ladder import step
 from controller.lockstep import Lockstep
 from controller.schedule import Schedule
 from drivers.arm import BusFault

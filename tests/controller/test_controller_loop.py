@@ -17,6 +17,7 @@ from drivers.arm import BusFault
 from episodes.records import Flag, Mode, Order, TickRecord
 from spec.chunk import Chunk
 from spec.robot import Robot
+from spec.teleop import TeleopSample
 
 PERIOD_NS = 5_000_000
 
@@ -40,6 +41,9 @@ class Script:
         self.calls += 1
         self.hook(self.calls)
         return self.orders.get(self.calls)
+
+    def human(self) -> TeleopSample | None:
+        return None
 
     def chunk(self) -> Chunk | None:
         now = self.clock.now_ns()

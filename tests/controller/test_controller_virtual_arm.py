@@ -20,6 +20,7 @@ from episodes.records import Flag, Mode, Order, TickRecord
 from spec.arrays import frozen
 from spec.chunk import Chunk
 from spec.robotfile import load_robot
+from spec.teleop import TeleopSample
 
 ROBOT = load_robot(Path(__file__).parents[2] / "robots" / "virtual.yaml", {"control.rate_hz": "100"})
 STEP_NS = 100_000_000
@@ -41,6 +42,9 @@ class Policy:
         if self.ticks in self.happenings:
             self.happenings[self.ticks]()
         return Order.START if self.ticks == 1 else None
+
+    def human(self) -> TeleopSample | None:
+        return None
 
     def chunk(self) -> Chunk | None:
         now = time.monotonic_ns()
