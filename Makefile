@@ -25,7 +25,7 @@ $(STAMP): pyproject.toml constraints.txt scripts/debian-packages.sh
 	sh scripts/debian-packages.sh
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[sim,learn,dataset,dev]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[sim,learn,dataset,view,dev]'
 	touch $@
 
 clean:

@@ -93,6 +93,7 @@ def _extra_of(module: str | None) -> str | None:
         "learn": ("torch", "safetensors", "onnx", "onnxscript"),
         "sim": ("gymnasium",),
         "dataset": ("pyarrow", "av"),
+        "view": ("rerun",),
     }
     package = (module or "").partition(".")[0]
     return next((extra for extra, brings in modules.items() if package in brings), None)

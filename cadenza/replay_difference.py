@@ -31,8 +31,8 @@ class Difference:
     of: str
     """Bundle."""
     to: str
-    """Another bundle, ``logged`` (the chunk on record), ``executed`` (what was sent when the first action was due, while
-    the policy drove) or ``the person`` (likewise, while a person did)."""
+    """Another bundle, ``logged`` (the chunk on record), ``executed`` (what was sent when the first action was due while
+    the policy drove) or ``the person`` (likewise while a person did)."""
     ticks: Float
     """Signed difference [encoder ticks], shape (steps, actions, joints); NaN where there is nothing to compare."""
 
@@ -203,7 +203,7 @@ def _from_executed(answer: Answers, episode: Episode, human: bool) -> Float:
 
 
 def executed(episode: Episode) -> tuple[Int, Float, Bool, Bool]:
-    """Of the ticks that sent something: instants [ns], joint targets [rad], whether a policy drove, whether a person."""
+    """Of the ticks that sent: instants [ns], joint targets [rad], whether a policy drove, whether a person."""
     ticks = episode.ticks[np.isfinite(episode.ticks["sent"]).all(axis=1)]
     human = ticks["driver"] == Driver.HUMAN
     return ticks["now_ns"].astype(np.int64), ticks["sent"], np.isin(ticks["mode"], _DRIVEN) & ~human, human
