@@ -15,7 +15,7 @@ from pydantic import Field
 
 from spec.errors import MisfitError, SpecError
 from spec.files import write_atomically
-from spec.robot import Arm, Section, Takeover
+from spec.robot import Arm, Robot, Section, Takeover, TeleopDevice
 from spec.robotfile import validated
 
 
@@ -75,6 +75,30 @@ def load_calibration(arm: Arm) -> Calibration:
         raise SpecError(f"{path}: sha256", digest, "does not match the content; calibrate again")
     _check_fit(calibration, arm, path)
     return calibration
+
+
+def with_takeover(robot: Robot) -> Robot:
+    """``robot`` knowing when its leader arm is being pulled at: by its own thresholds, else the leader's calibration.
+
+    Where neither has any, ``teleop.force`` comes back off: without thresholds no pull can be told from a mirroring
+    error.
+
+    Raises:
+        SpecError, MisfitError: the leader's calibration is missing, altered, or not this leader's.
+    """
+    teleop = robot.teleop
+    if teleop is None or robot.leader is None or teleop.device is not TeleopDevice.LEADER or not teleop.force:
+        return robot
+    takeover = teleop.takeover or load_calibration(robot.leader).takeover
+    if takeover is None:
+        return robot.model_copy(update={"teleop": teleop.model_copy(update={"force": False})})
+    for field in ("position", "current"):
+        if set(getattr(takeover, field)) != set(robot.leader.names):
+            raise MisfitError(
+                f"takeover.{field}: joints {list(getattr(takeover, field))}, the leader has "
+                f"{list(robot.leader.names)}; measure again: cadenza calibrate takeover"
+            )
+    return robot.model_copy(update={"teleop": teleop.model_copy(update={"takeover": takeover})})
 
 
 def _check_fit(calibration: Calibration, arm: Arm, path: Path) -> None:

@@ -55,7 +55,7 @@ class Teleop(Protocol):
         """
         ...
 
-    def keys(self) -> tuple[str, ...]:
+    def pressed(self) -> tuple[str, ...]:
         """Names of session keys (see :class:`spec.robot.Key`) that went down since the last call."""
         ...
 

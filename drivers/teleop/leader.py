@@ -123,7 +123,7 @@ class LeaderArm:
             self._cycle(follow, deadline_ns)
         return self._sample()
 
-    def keys(self) -> tuple[str, ...]:
+    def pressed(self) -> tuple[str, ...]:
         return ()
 
     def close(self) -> None:
