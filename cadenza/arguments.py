@@ -27,6 +27,14 @@ def parse(args: type[_Args], argv: Sequence[str], command: str) -> _Args:
     )
 
 
+def check_length(episodes: int, episode_seconds: float) -> None:
+    """Refuse what is no number of episodes, or no time limit. Raises SpecError."""
+    if episodes < 1:
+        raise SpecError("--episodes", episodes, "at least 1")
+    if not episode_seconds > 0:
+        raise SpecError("--episode-seconds", episode_seconds, "must be above 0")
+
+
 def _help_text(docstring: str) -> str:
     """Tyro joins the lines of a paragraph, so every example becomes a paragraph of its own."""
     text = _EXAMPLE.sub(r"\n    \1\n", inspect.cleandoc(docstring))

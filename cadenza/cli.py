@@ -15,6 +15,7 @@ from spec.errors import CadenzaError
 # command -> (module, one line for the overview). Modules are imported only when used: the robot PC has no torch.
 COMMANDS: dict[str, tuple[str, str]] = {
     "run": ("cadenza.commands.run", "drive an arm with an exported policy"),
+    "collect": ("cadenza.commands.collect", "record demonstrations, or a policy's runs with a person stepping in"),
     "sim": ("cadenza.commands.sim", "start the virtual arm"),
     "calibrate": ("cadenza.commands.calibrate", "measure an arm: joints"),
     "demos": ("cadenza.commands.demos", "record scripted demonstrations in the virtual arm"),

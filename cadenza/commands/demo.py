@@ -13,14 +13,14 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from cadenza.arguments import parse, split_robot_overrides
+from cadenza.arguments import check_length, parse, split_robot_overrides
 from cadenza.commands.run import RunResult, run_episodes
 from cadenza.picture import draw_run, save
 from cadenza.report import film_strip, joined_phases, joint_trace, lateness_us
 from episodes.outcome import Outcome
 from episodes.reader import read_episode
 from export.exporter import export_checkpoint
-from spec.errors import CadenzaError, SpecError
+from spec.errors import CadenzaError
 from spec.files import write_atomically
 from spec.robotfile import load_robot
 
@@ -69,10 +69,7 @@ def main(argv: Sequence[str]) -> int:
     """Run the command."""
     rest, overrides = split_robot_overrides(argv)
     args = parse(Args, rest, "demo")
-    if args.episodes < 1:
-        raise SpecError("--episodes", args.episodes, "at least 1")
-    if not args.episode_seconds > 0:
-        raise SpecError("--episode-seconds", args.episode_seconds, "must be above 0")
+    check_length(args.episodes, args.episode_seconds)
     robot = load_robot(args.config, {"virtual.seed": str(args.seed), **overrides})
     console = Console(stderr=args.json)
     console.print(f"exporting {args.checkpoint}", highlight=False)

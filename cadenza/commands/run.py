@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from cadenza.arguments import parse, split_robot_overrides
+from cadenza.arguments import check_length, parse, split_robot_overrides
 from cadenza.judge import VirtualJudge
 from cadenza.report import summarise
 from controller.session import EpisodeResult, Judge, NoJudge, Session
@@ -25,11 +25,11 @@ from drivers.virtual import VirtualRobot
 from episodes.outcome import Outcome, Termination
 from episodes.reader import Episode, read_episode
 from export.bundle import Bundle, read_bundle
-from spec.calibration import load_calibration
+from spec.calibration import load_calibration, with_takeover
 from spec.errors import SpecError
 from spec.files import write_atomically
 from spec.manifest import check_fit
-from spec.robot import ChunkMode, Realtime, Robot
+from spec.robot import ChunkMode, Realtime, Robot, TeleopDevice
 from spec.robotfile import load_robot
 
 _ENDS_THE_RUN = {
@@ -71,6 +71,8 @@ class Args:
     """Folder of the run; by default a new one under runs/."""
     seed: int | None = None
     """Of the virtual scene; the robot file's by default. Episode k uses seed + k."""
+    teleop: bool = False
+    """Let a person take the arm over, with the robot file's teleop device."""
     json: bool = False
     """Print the report as JSON and nothing else on standard output."""
 
@@ -100,17 +102,19 @@ def main(argv: Sequence[str]) -> int:
     """Run the command."""
     rest, overrides = split_robot_overrides(argv)
     args = parse(Args, rest, "run")
-    if args.episodes < 1:
-        raise SpecError("--episodes", args.episodes, "at least 1")
-    if not args.episode_seconds > 0:
-        raise SpecError("--episode-seconds", args.episode_seconds, "must be above 0")
+    check_length(args.episodes, args.episode_seconds)
     for field, value in (("control.mode", args.mode), ("control.realtime", args.realtime), ("virtual.seed", args.seed)):
         if value is not None:
             overrides[field] = str(value)
     robot, bundle = load_robot(args.config, overrides), read_bundle(args.bundle)
+    if args.teleop and robot.teleop is None:
+        raise SpecError(f"{args.config}: teleop", None, "there is no device to take the arm over with")
+    if args.teleop:
+        robot = with_takeover(robot)
+        warn_of_force(robot, _sayer(Console(stderr=True)))
     out = args.out or Path("runs") / f"run-{datetime.now(UTC):%Y%m%d-%H%M%S}"
     console = Console(stderr=args.json)
-    result = run_episodes(robot, bundle, out, args.episodes, args.episode_seconds, console)
+    result = run_episodes(robot, bundle, out, args.episodes, args.episode_seconds, console, teleop=args.teleop)
     if args.json:
         print(json.dumps(result.report, indent=2))
     else:
@@ -121,7 +125,14 @@ def main(argv: Sequence[str]) -> int:
 
 
 def run_episodes(
-    robot: Robot, bundle: Bundle, out: Path, episodes: int, episode_seconds: float, console: Console
+    robot: Robot,
+    bundle: Bundle,
+    out: Path,
+    episodes: int,
+    episode_seconds: float,
+    console: Console,
+    *,
+    teleop: bool = False,
 ) -> RunResult:
     """Start everything, run episodes, end everything, report.
 
@@ -134,6 +145,7 @@ def run_episodes(
         episodes: how many.
         episode_seconds: time limit of each [s].
         console: for progress and for what a person should know.
+        teleop: a person may take the arm over; thresholds of the leader are known.
 
     Raises:
         CadenzaError: something is missing or does not fit; nothing has moved then.
@@ -150,7 +162,8 @@ def run_episodes(
             seed = robot.virtual.seed
             virtual = stack.enter_context(VirtualRobot(robot, seed))
             robot, judge = virtual.robot, VirtualJudge(virtual.client, seed)
-        supervisor = stack.enter_context(Supervisor(robot, policy_source(bundle), out, _sayer(console), bundle=bundle))
+        source = policy_source(bundle)
+        supervisor = stack.enter_context(Supervisor(robot, source, out, _sayer(console), bundle=bundle, teleop=teleop))
         session = Session(supervisor, judge, episode_seconds)
         results: list[EpisodeResult] = []
         for number in range(episodes):
@@ -175,6 +188,13 @@ def run_episodes(
     }
     write_atomically(out / "report.json", (json.dumps(report, indent=2) + "\n").encode())
     return RunResult(tuple(results), recorded, report, supervisor.interrupted)
+
+
+def warn_of_force(robot: Robot, say: Callable[[str], None]) -> None:
+    """Say so where pulling at the leader will not take the arm over, although nobody switched that off."""
+    teleop = robot.teleop
+    if teleop is not None and teleop.device is TeleopDevice.LEADER and not teleop.force:
+        say("force takeover is off; for thresholds: cadenza calibrate takeover")
 
 
 def print_result(result: RunResult, console: Console) -> None:

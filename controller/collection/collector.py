@@ -45,8 +45,6 @@ class Front(Protocol):
         """Called about fifty times a second."""
         ...
 
-    def say(self, line: str) -> None: ...
-
 
 class Hand(Protocol):
     """A person who does not need to be asked: the scripted one of the virtual arm."""
@@ -103,6 +101,7 @@ class Collector:
         self._ordered_ns = 0
         self._again_s = 0.0
         self._ended: Line | None = None
+        self._kept = True
         self.now, actions = begin(plan, ledger.next, ledger.saved, time.monotonic())
         self._before = self.now
         self._do(actions)
@@ -274,12 +273,13 @@ class Collector:
         """The episode is on disk: into the ledger with it, or out of the way."""
         line, verdict, files = self._ended, self._before.verdict, self.keeper.files
         assert line is not None and verdict is not None  # noqa: S101, PT018 (nothing is saved that has not ended)
+        self._ended = line = replace(line, outcome=verdict.outcome.value, termination=verdict.termination.value)
+        self._kept = not verdict.discard
         try:
             if verdict.discard:
                 self.ledger.put_away(files)
                 self.ledger.skip(self.now.number)
             else:
-                line = replace(line, outcome=verdict.outcome.value, termination=verdict.termination.value)
                 self.ledger.add(line.with_files(files, self.ledger.folder), self.now.number)
         except OSError as error:
             self.run.say(f"{self.ledger.folder}: {error.strerror}")
@@ -302,6 +302,12 @@ class Collector:
         if self.now.phase is Phase.RUNNING:
             self.episode.rewards.append(value)
             self.run.note("reward", repr(value))
+
+    @property
+    def ended(self) -> tuple[Line, bool]:
+        """The newest episode that ended, and whether it was kept; there must have been one."""
+        assert self._ended is not None  # noqa: S101
+        return self._ended, self._kept
 
     # -- the episode so far
 

@@ -1,0 +1,1 @@
+"""What the operator of ``cadenza collect`` sees, hears and presses."""

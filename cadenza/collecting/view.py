@@ -1,0 +1,235 @@
+"""What there is to show of a running session, and the screen made of it."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from rich import box
+from rich.align import Align
+from rich.console import Group, RenderableType
+from rich.panel import Panel
+from rich.progress_bar import ProgressBar
+from rich.rule import Rule
+from rich.table import Table
+from rich.text import Text
+
+from cadenza.collecting.keys import HELP
+from controller.collection.collector import Collector
+from controller.collection.machine import Phase
+from episodes.records import Driver, Mode
+
+_COLOURS = {
+    Phase.HOMING: "cyan",
+    Phase.RESET: "yellow",
+    Phase.READY: "green",
+    Phase.OPENING: "red",
+    Phase.RUNNING: "red",
+    Phase.STOPPING: "blue",
+    Phase.SAVING: "blue",
+    Phase.FAULT: "bright_red",
+    Phase.DONE: "green",
+}
+_SHOWN = {
+    Phase.HOMING: "to the start pose",
+    Phase.RESET: "prepare the scene",
+    Phase.READY: "ready",
+    Phase.OPENING: "starting",
+    Phase.RUNNING: "running",
+    Phase.STOPPING: "stopping",
+    Phase.SAVING: "saving",
+    Phase.FAULT: "fault",
+    Phase.DONE: "done",
+}
+_NEXT = {
+    Phase.RESET: "space starts at once",
+    Phase.READY: "space starts",
+    Phase.FAULT: "space clears it and goes home, q quits",
+}
+_BAR = 30
+_WIDTH = 92
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """One moment of a session."""
+
+    title: str
+    phase: Phase
+    recording: bool
+    number: int
+    saved: int
+    target: int
+    seconds: float
+    """Of the episode, since somebody began to drive [s]."""
+    limit_s: float
+    countdown_s: float | None
+    """Left to prepare the scene [s]."""
+    mode: Mode | None
+    driver: Driver
+    alpha: float
+    """Weight of the person."""
+    takeovers: int
+    human_s: float
+    rewards: tuple[float, ...]
+    rate_hz: float
+    late_p50_us: float
+    late_p99_us: float
+    missed: int
+    bus_errors: int
+    device_ms: float | None
+    """Age of what the teleoperation device said last [ms]; None where it has said nothing."""
+    free_gb: float
+    fault: str
+    lines: tuple[str, ...]
+    """What happened last, oldest first."""
+    tally: str
+    """How the episodes so far went."""
+
+
+def view_of(collector: Collector, title: str, lines: Sequence[str]) -> View:
+    """The session as it stands."""
+    now, plan, run = collector.now, collector.plan, collector.run
+    watch, tick = run.watch, run.watch.tick
+    late = watch.recent_lateness()
+    p50, p99 = np.percentile(late, [50, 99]) if late.size else (0.0, 0.0)
+    in_reset = now.phase is Phase.RESET
+    return View(
+        title=title,
+        phase=now.phase,
+        recording=collector.keeper.recording,
+        number=now.number,
+        saved=now.saved,
+        target=plan.target,
+        seconds=collector.seconds,
+        limit_s=plan.limit_s,
+        countdown_s=max(0.0, plan.reset_s - (time.monotonic() - now.since_s)) if in_reset else None,
+        mode=watch.mode,
+        driver=Driver.NONE if tick is None else Driver(tick.driver),
+        alpha=0.0 if tick is None else float(tick.alpha),
+        takeovers=collector.takeovers,
+        human_s=collector.human_s,
+        rewards=tuple(collector.episode.rewards),
+        rate_hz=run.robot.control.rate_hz,
+        late_p50_us=float(p50),
+        late_p99_us=float(p99),
+        missed=watch.tally.skipped,
+        bus_errors=watch.tally.bus_errors,
+        device_ms=None if tick is None or not tick.teleop_ns else (tick.now_ns - tick.teleop_ns) * 1e-6,
+        free_gb=shutil.disk_usage(run.out).free * 1e-9,
+        fault=watch.tally.faults[-1] if watch.tally.faults and now.faulted else "",
+        lines=tuple(lines),
+        tally=_tally(collector),
+    )
+
+
+def render(view: View) -> RenderableType:
+    """The screen."""
+    colour = _COLOURS[view.phase]
+    done = Table.grid(padding=(0, 2), expand=True)
+    done.add_column(no_wrap=True)
+    done.add_column(ratio=1)
+    done.add_column(no_wrap=True, justify="right")
+    done.add_row(
+        Text(f"{view.saved} of {view.target} saved", style="bold"),
+        Align(ProgressBar(total=max(1, view.target), completed=view.saved, complete_style="green"), vertical="middle"),
+        Text(view.tally, style="dim"),
+    )
+    body = Group(
+        _headline(view, colour),
+        Text(),
+        done,
+        Text(),
+        _who_drives(view),
+        Text(),
+        _health(view),
+        Rule(style="dim"),
+        *(Text(line, no_wrap=True, overflow="ellipsis") for line in view.lines),
+        *(Text() for _ in range(max(0, 5 - len(view.lines)))),
+        Rule(style="dim"),
+        _help(),
+    )
+    return Panel(body, title=Text(view.title, style="bold"), border_style=colour, box=box.ROUNDED, width=_WIDTH)
+
+
+def _headline(view: View, colour: str) -> RenderableType:
+    row = Table.grid(padding=(0, 2), expand=True)
+    row.add_column(no_wrap=True)
+    row.add_column(ratio=1, no_wrap=True)
+    row.add_column(no_wrap=True, justify="right")
+    sign = Text(
+        f" {_SHOWN[view.phase].upper()} ", style=f"bold white on {colour}" if colour != "yellow" else "black on yellow"
+    )
+    if view.recording:
+        sign.append(" ● REC", style="bold red on default")
+    episode = Text(f"episode {view.number}", style="bold")
+    if (hint := _NEXT.get(view.phase)) is not None:
+        episode.append(f"   {view.fault or hint}", style="red" if view.fault else "dim")
+    row.add_row(sign, episode, _clock(view))
+    return row
+
+
+def _clock(view: View) -> Text:
+    if view.countdown_s is not None:
+        return Text(f"{view.countdown_s:.0f} s left", style="bold yellow")
+    if view.phase in {Phase.RUNNING, Phase.STOPPING}:
+        return Text(f"{view.seconds:.1f} / {view.limit_s:.0f} s", style="bold")
+    return Text()
+
+
+def _who_drives(view: View) -> RenderableType:
+    """Policy on the left, person on the right, and where between them the arm is."""
+    filled = round(view.alpha * _BAR)
+    bar = Text("▕")
+    bar.append("━" * (_BAR - filled), style="blue")
+    bar.append("━" * filled, style="bold magenta")
+    bar.append("▏")
+    person = "bold magenta" if view.driver is Driver.HUMAN else "dim"
+    policy = "bold blue" if view.driver is Driver.POLICY else "dim"
+    line = Text("drives   ").append("policy ", style=policy).append_text(bar).append(" person", style=person)
+    mode = "not heard yet" if view.mode is None else view.mode.name.lower().replace("_", " ")
+    line.append(f"   α {view.alpha:.2f}   {mode}")
+    facts = [f"taken over {view.takeovers} times, {view.human_s:.1f} s"]
+    if view.rewards:
+        facts.append(f"rewards {', '.join(f'{value:g}' for value in view.rewards[-6:])}")
+    return Group(line, Text("         " + "   ".join(facts), style="dim"))
+
+
+def _health(view: View) -> RenderableType:
+    table = Table.grid(padding=(0, 3))
+    device = "not heard" if view.device_ms is None else f"{view.device_ms:.0f} ms ago"
+    stale = view.device_ms is None or view.device_ms > 200
+    table.add_row(
+        _fact("ticks", f"{view.rate_hz:g} Hz, {view.missed} missed", bad=False),
+        _fact(
+            "late",
+            f"p50 {view.late_p50_us:.0f}, p99 {view.late_p99_us:.0f} µs",
+            bad=view.late_p99_us > 2e5 / view.rate_hz,
+        ),
+        _fact("bus", f"{view.bus_errors} errors", bad=False),
+        _fact("device", device, bad=stale),
+        _fact("disk", f"{view.free_gb:.0f} GB", bad=view.free_gb < 2),
+    )
+    return table
+
+
+def _fact(name: str, value: str, *, bad: bool) -> Text:
+    return Text(f"{name} ", style="dim").append(value, style="bold red" if bad else "default")
+
+
+def _help() -> Text:
+    text = Text(justify="left")
+    for key, meaning in HELP:
+        text.append(f"{key}", style="bold reverse" if len(key) == 1 else "bold")
+        text.append(f" {meaning}   ", style="dim")
+    return text
+
+
+def _tally(collector: Collector) -> str:
+    counts: dict[str, int] = {}
+    for line in collector.ledger.lines:
+        counts[line.outcome] = counts.get(line.outcome, 0) + 1
+    return ", ".join(f"{count} {outcome}" for outcome, count in counts.items())
