@@ -25,7 +25,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "cadenza.commands.replay",
         "an episode again: on the arm, under another policy, tick for tick, on a screen",
     ),
-    "episodes": ("cadenza.commands.episodes", "look at, check and recover recorded episodes"),
+    "episodes": ("cadenza.commands.episodes", "look at, check, recover, label, prune and export recorded episodes"),
     "demo": ("cadenza.commands.demo", "the whole thing on the virtual arm, with a report"),
 }
 

@@ -10,7 +10,7 @@ import numpy as np
 from drivers.virtual.env import VirtualKochEnv
 from drivers.virtual.expert import PushExpert
 from episodes.outcome import Outcome, Termination
-from episodes.records import ChunkRecord, Flag, Mode, TickRecord
+from episodes.records import ChunkRecord, Driver, Flag, Mode, TickRecord
 from episodes.writer import EpisodeWriter, Header
 from spec.arrays import Float
 from spec.errors import CadenzaError
@@ -143,8 +143,8 @@ def _record(now_ns: int, position: Float, velocity: Float, asked: Float, sent: F
     joints = len(position)
     record = TickRecord(now_ns=now_ns, deadline_ns=now_ns, woke_ns=now_ns, joints=joints)
     record.read_ns = record.decided_ns = record.written_ns = now_ns
-    record.mode, record.flags = Mode.POLICY, Flag.NONE
-    for field, values in (("position", position), ("velocity", velocity), ("asked", asked)):
+    record.mode, record.driver, record.flags = Mode.POLICY, Driver.POLICY, Flag.NONE
+    for field, values in (("position", position), ("velocity", velocity), ("asked", asked), ("policy", asked)):
         getattr(record, field)[:joints] = values.tolist()
     record.limited[:joints] = record.sent[:joints] = sent.tolist()
     record.fresh[:joints] = [1] * joints

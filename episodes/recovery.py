@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from mcap.records import Attachment, Channel, Message, Metadata, Schema
-from mcap.writer import CompressionType, Writer
-
-from episodes.outcome import Outcome, Termination
+from episodes.outcome import Outcome, Termination, ending, ending_facts
+from episodes.rewrite import rewrite
 from episodes.scan import Scan, open_episode
-from episodes.writer import CHUNK_BYTES, PART, sync_folder
+from episodes.writer import PART, sync_folder
 from spec.errors import CadenzaError
 
 UNREADABLE = ".unreadable"
@@ -80,7 +77,7 @@ def recover(part: Path) -> Recovered | None:
                 return Recovered(part, None, 0, str(error))
             scan = Scan(stream)
             staging = whole.with_name(f".{whole.name}.recovering")
-            messages = _rewrite(scan, staging)
+            messages = rewrite(scan, staging, _broken_off)
             staging.replace(part)
             part.rename(whole)
             sync_folder(whole.parent)
@@ -89,6 +86,14 @@ def recover(part: Path) -> Recovered | None:
             raise
         return None
     return Recovered(part, whole, messages, scan.damage)
+
+
+def _broken_off(found: Mapping[str, str] | None) -> Mapping[str, str]:
+    """The outcome of a recovered episode: its own, if it was killed between its last record and its rename."""
+    if found is not None:
+        return found
+    outcome, termination = Outcome.ABORTED, Termination.RECOVERED
+    return {"outcome": outcome, "termination": termination, **ending_facts(ending(outcome, termination))}
 
 
 @contextlib.contextmanager
@@ -100,41 +105,3 @@ def _locked(part: Path) -> Iterator[None]:
         except BlockingIOError:
             raise CadenzaError(f"{part}: is being written; nothing to recover") from None
         yield
-
-
-def _rewrite(scan: Scan, target: Path) -> int:
-    messages = 0
-    closed = False
-    with target.open("wb") as file:
-        writer = Writer(file, chunk_size=CHUNK_BYTES, compression=CompressionType.NONE)
-        writer.start(profile="cadenza", library="cadenza")
-        schemas: dict[int, int] = {0: 0}
-        channels: dict[int, int] = {}
-        for record in scan:
-            match record:
-                case Schema() if record.id not in schemas:
-                    schemas[record.id] = writer.register_schema(record.name, record.encoding, record.data)
-                case Channel() if record.id not in channels:
-                    channels[record.id] = writer.register_channel(
-                        record.topic, record.message_encoding, schemas[record.schema_id], record.metadata
-                    )
-                case Message():
-                    messages += 1
-                    writer.add_message(
-                        channels[record.channel_id], record.log_time, record.data, record.publish_time, record.sequence
-                    )
-                case Attachment():
-                    writer.add_attachment(
-                        record.create_time, record.log_time, record.name, record.media_type, record.data
-                    )
-                case Metadata():
-                    closed = closed or record.name == "outcome"
-                    writer.add_metadata(record.name, record.metadata)
-                case _:
-                    pass
-        if not closed:  # else it was killed between its last record and its rename
-            writer.add_metadata("outcome", {"outcome": Outcome.ABORTED, "termination": Termination.RECOVERED})
-        writer.finish()
-        file.flush()
-        os.fsync(file.fileno())
-    return messages

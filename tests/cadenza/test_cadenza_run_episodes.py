@@ -49,6 +49,11 @@ def folder(tmp_path: Path) -> Path:
         (["episodes", "list", "/nowhere"], "no such file or folder"),
         (["episodes", "list"], "name at least one"),
         (["episodes", "info", "README.md"], "not an MCAP file"),
+        (["episodes", "lst", "runs"], "no such action (valid: list, info"),
+        (["episodes", "label", "README.md", "--outcome", "fail"], "not an MCAP file"),
+        (["episodes", "label", "README.md", "--outcome", "fail", "--reward", "nan"], "must be a finite number"),
+        (["episodes", "prune", "tests"], "say what is not wanted"),
+        (["episodes", "prune", "tests", "--keep-gb", "-1"], "must be 0 or more"),
     ],
 )
 def test_refusals_are_one_line(argv: list[str], says: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -88,7 +93,9 @@ def test_check_then_recover_then_check(folder: Path, capsys: pytest.CaptureFixtu
     (row,) = json.loads(capsys.readouterr().out)
     assert row["episode"] == str(folder / "killed.mcap")
     assert main(["episodes", "check", str(folder), "--json"]) == 0
-    assert json.loads(capsys.readouterr().out) == {"checked": 2, "findings": {}}
+    told = json.loads(capsys.readouterr().out)
+    assert (told["checked"], told["findings"]) == (2, {})
+    assert all("no state on record" in notes[0] for notes in told["notes"].values())
 
 
 def test_an_episode_without_ticks_is_reported_too(tmp_path: Path) -> None:
