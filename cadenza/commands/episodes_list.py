@@ -55,9 +55,7 @@ def _print(rows: list[dict[str, Any]], unreadable: list[dict[str, str]]) -> None
     table.columns[8].justify = "left"
     for row in rows:
         hand = row["interventions"]
-        by_hand = f"{hand['count']} × {hand['seconds']:.1f} s ({hand['share']:.0%})" if hand["count"] else "-"
-        if hand["count"] > 1:
-            by_hand = f"{hand['count']} in {hand['seconds']:.1f} s ({hand['share']:.0%})"
+        by_hand = f"{hand['count']}×, {hand['seconds']:.1f} s ({hand['share']:.0%})" if hand["count"] else "-"
         table.add_row(
             row["path"],
             row["outcome"],
