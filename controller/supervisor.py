@@ -15,6 +15,7 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, Self
 
+from controller.snapshot import STATE
 from controller.sources import ChunkSource
 from controller.watch import Watch
 from controller.wiring.ipc import Node, new_namespace, remove_namespace, sweep
@@ -304,7 +305,7 @@ class Supervisor:
         """Ordinary changes of mode and our own doings are on record; they need no line on the screen."""
         if event.kind == "control" and ("FAULT" in event.text or "->" not in event.text):
             self.say(f"control: {event.text}")
-        elif event.kind != "control" and event.source != "supervisor":
+        elif event.kind not in {"control", STATE} and event.source != "supervisor":
             self.say(f"{event.source}: {event.kind.replace('_', ' ')}: {event.text}")
 
     def _measure_memory(self) -> None:

@@ -10,8 +10,10 @@ from controller.collection.collector import Collector
 from controller.collection.machine import Phase
 from spec.robot import Key
 
-_PATIENCE_S = 2.5
+_PATIENCE_S = 1.5
 """When pulling has not got it the arm by then, it presses the button [s]."""
+_STEPS_IN_S, _STAYS_S = (0.7, 1.6), (0.9, 1.8)
+"""After so long, and for so long, from and to [s]: the shipped policy needs about three seconds by itself."""
 _CLEARS = 2
 """Faults it clears before it gives up."""
 
@@ -31,7 +33,7 @@ class ScriptedPerson:
         self._hand, self._random = hand, random.Random(seed)  # noqa: S311 (moments, not secrets)
         self._holding, self._over = False, False
         self._grab_s = self._release_s = self._due_s = 0.0
-        self._planned_for = -1.0
+        self._planned_for: float | None = None
         self._clears = 0
 
     def look(self, collector: Collector) -> list[Key]:
@@ -42,19 +44,21 @@ class ScriptedPerson:
         if phase is not Phase.RUNNING:
             self._let_go()
             return []
+        if collector.now.driving_s is None and not collector.plan.demonstration:
+            return []
         if collector.now.since_s != self._planned_for:
-            self._plan(collector)
+            self._plan(collector, now_s)
         if self._over or now_s < max(self._grab_s, self._due_s):
             return []
         self._due_s = now_s + STEP_S
         return self._act(collector, now_s)
 
-    def _plan(self, collector: Collector) -> None:
+    def _plan(self, collector: Collector, now_s: float) -> None:
         """A new episode: when to step in, and for how long."""
         self._planned_for, self._over = collector.now.since_s, False
         self._grab_s, self._release_s = 0.0, float("inf")
         if not collector.plan.demonstration:
-            self._grab_s = collector.now.since_s + self._random.uniform(1.5, 3.5)
+            self._grab_s = now_s + self._random.uniform(*_STEPS_IN_S)
 
     def _act(self, collector: Collector, now_s: float) -> list[Key]:
         human = collector.run.watch.human
@@ -68,14 +72,15 @@ class ScriptedPerson:
                 self._over = True
             return []
         if human and self._release_s == float("inf"):
-            self._release_s = now_s + self._random.uniform(1.5, 3.0)
+            self._release_s = now_s + self._random.uniform(*_STAYS_S)
         delivered = self._hand.step()
         if human and (delivered or now_s >= self._release_s):
             self._over = True
             self._let_go()
             return [Key.RELEASE]
-        late = not human and now_s - self._grab_s > _PATIENCE_S
-        return [Key.TAKE] if late else []
+        teleop = collector.run.robot.teleop
+        patience = _PATIENCE_S if teleop is not None and teleop.force else 0.0
+        return [Key.TAKE] if not human and now_s - self._grab_s > patience else []
 
     def _let_go(self) -> None:
         if self._holding:

@@ -273,10 +273,9 @@ def _print(collected: Collected, console: Console) -> None:
         outcome: sum(line["outcome"] == outcome for line in lines) for outcome in ("success", "fail", "unlabelled")
     }
     shown = ", ".join(f"{count} {outcome}" for outcome, count in counts.items() if count) or "none"
-    hands = sum(line["interventions"] for line in lines)
-    run = report["run"]
+    taken, run = sum(line["interventions"] for line in lines), report["run"]
     console.print(
-        f"{report['saved']} of {report['target']} episodes ({shown}), taken over {hands} times; "
+        f"{report['saved']} of {report['target']} episodes ({shown}){f', taken over {taken} times' if taken else ''}; "
         f"{run['ticks']} ticks, {run['missed_ticks']} missed, {run['bus_errors']} bus errors",
         highlight=False,
     )
