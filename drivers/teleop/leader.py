@@ -15,8 +15,8 @@ from drivers.dynamixel.arm import DynamixelArm
 from drivers.dynamixel.safety import hardware_errors
 from drivers.dynamixel.tables import model
 from drivers.teleop.contract import Follow
+from drivers.teleop.dynamics import Dynamics, stiffness
 from drivers.teleop.gesture import DoubleClose
-from drivers.teleop.gravity import Gravity, stiffness
 from drivers.teleop.mirror import Mirror
 from drivers.teleop.presses import Pulse
 from spec.arrays import Float
@@ -86,10 +86,11 @@ class LeaderArm:
         self.arm = DynamixelArm(robot.leader, rate_hz=settings.rate_hz, calibration=calibration)
         self.spec = robot.leader
         self._tables = [model(joint.model) for joint in robot.leader.joints.values()]
+        self._period_s = 1.0 / settings.rate_hz
         self._light = settings.give_way is GiveWay.LIGHT
         self._mirror = Mirror(robot.leader)
-        self._gravity = None if robot.model is None else Gravity(robot.model, robot.leader.names)
-        if self._light and self._gravity is None:
+        self._dynamics = None if robot.model is None else Dynamics(robot.model, robot.leader.names)
+        if self._light and self._dynamics is None:
             raise SpecError("teleop.give_way", "light", "needs model: the arm's MJCF file, to know its weight")
         self._gestures = DoubleClose() if settings.gestures and GRIPPER in robot.leader.names else None
         self._toggle = Pulse()
@@ -190,7 +191,7 @@ class LeaderArm:
         elif self.hands is Hands.MIRRORING and follow is not None:
             self._follow(follow, deadline_ns)
         elif self.hands is Hands.YIELDING and self._light:
-            self.arm.write(self._position + CARRIED * self._weight(self._position), deadline_ns)
+            self.arm.write(self._position + CARRIED * self._ahead(self._torque(self._position)), deadline_ns)
 
     def _take_in(self, reading: Reading) -> None:
         self._goal = self._told
@@ -208,21 +209,28 @@ class LeaderArm:
             age_ns = now - follow.now_ns
             moving = follow.velocity if 0 <= age_ns < _FRESH_TICK_NS else np.zeros_like(follow.velocity)
             moving = np.nan_to_num(moving)
-            goal = self._mirror.step(follow.position + moving * (age_ns * 1e-9), moving, seconds)
+            # Where the follower will be when this goal is due, which is when the next one comes.
+            goal = self._mirror.step(follow.position + moving * (age_ns * 1e-9 + self._period_s), moving, seconds)
         else:
             goal = self._mirror.position
         if np.isfinite(self._goal).all():
             short = self._lift + (self._goal - self._position) * (seconds / _LEARNING_S)
             self._lift = np.clip(short, -_MOST_LEARNT_RAD, _MOST_LEARNT_RAD)
-        if not self.arm.write(goal + self._weight(goal), deadline_ns).fault:
+        mirror = self._mirror
+        ahead = self._ahead(self._torque(goal, mirror.velocity, mirror.acceleration))
+        if not self.arm.write(goal + ahead, deadline_ns).fault:
             self._told = goal
 
-    def _weight(self, position: Float) -> Float:
-        """How far off its goal each servo must be to carry the arm there [rad], shape (joints,): what the model says,
-        and what mirroring has shown to be missing."""
-        if self._gravity is None:
-            return self._lift
-        return np.asarray(self._gravity.torque(position) / self._stiffness + self._lift)
+    def _torque(self, position: Float, velocity: Float | float = 0.0, acceleration: Float | float = 0.0) -> Float:
+        """What this motion takes, as far as it is known [N·m], shape (joints,)."""
+        if self._dynamics is None:
+            return np.zeros_like(position)
+        return self._dynamics.torque(position, velocity, acceleration)
+
+    def _ahead(self, torque: Float) -> Float:
+        """How far ahead of its goal each servo must be told to be to give ``torque`` [rad], shape (joints,): what its
+        stiffness says, and what mirroring has shown to be missing."""
+        return np.asarray(torque / self._stiffness + self._lift)
 
     def _look_for_gesture(self) -> None:
         if self._gestures is None:

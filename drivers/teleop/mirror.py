@@ -11,7 +11,10 @@ from spec.arrays import Float
 from spec.robot import Arm, Limits
 
 GENTLE = 0.25
-"""Share of the leader's velocity and acceleration limits used until it has caught up."""
+"""Share of the leader's velocity and acceleration limits used at first."""
+_EAGER = 0.5
+"""By how much that share grows in a second until the leader has caught up: after a target that moves briskly it would
+not otherwise."""
 CAUGHT_UP_RAD = 0.02
 """Nearer than this in every joint, the leader has caught up: about a dozen encoder ticks."""
 _FASTEST = 0.9
@@ -29,7 +32,7 @@ class Mirror:
 
     def __init__(self, arm: Arm) -> None:
         limits = Limits.of(arm)
-        self._lower, self._upper, self._velocity = limits.lower, limits.upper, limits.velocity
+        self._lower, self._upper, self._fastest = limits.lower, limits.upper, limits.velocity
         joints = len(limits.lower)
         self._planner = ruckig.Ruckig(joints, 1e-3)
         self._trajectory = ruckig.Trajectory(joints)
@@ -43,8 +46,17 @@ class Mirror:
     def begin(self, position: Float) -> None:
         """Stand at ``position`` [rad], shape (joints,), with the way to the target still to go."""
         self.position: Float = np.clip(position, self._lower, self._upper)
-        self._speed, self._rate = np.zeros_like(self.position), np.zeros_like(self.position)
-        self.caught_up = False
+        """[rad]"""
+        self.velocity: Float = np.zeros_like(self.position)
+        """[rad/s]"""
+        self.acceleration: Float = np.zeros_like(self.position)
+        """[rad/s²]"""
+        self._share = GENTLE
+
+    @property
+    def caught_up(self) -> bool:
+        """It has been where the target is."""
+        return self._share >= 1.0
 
     def step(self, target: Float, velocity: Float, seconds: float) -> Float:
         """Where to be ``seconds`` from the step before, after a target that is now at ``target`` [rad] and moves at
@@ -53,26 +65,27 @@ class Mirror:
         Planned in the frame that moves with the target, where meeting it means coming to rest.
         """
         inside = np.clip(target, self._lower, self._upper)
-        fastest = _FASTEST * self._velocity
+        fastest = _FASTEST * self._fastest
         moving = np.where(inside == target, np.clip(velocity, -fastest, fastest), 0.0)
-        share = 1.0 if self.caught_up else GENTLE
+        self._share = share = min(1.0, self._share + _EAGER * seconds)
         wanted = self._wanted
-        # A target faster than the gentle share is still gone along with, or it would never be met.
-        wanted.max_velocity = (np.maximum(share * self._velocity, np.abs(moving) / _FASTEST) - moving).tolist()
-        wanted.min_velocity = (-np.maximum(share * self._velocity, np.abs(moving) / _FASTEST) - moving).tolist()
+        # A target faster than that share is still gone along with.
+        most = np.maximum(share * self._fastest, np.abs(moving) / _FASTEST)
+        wanted.max_velocity, wanted.min_velocity = (most - moving).tolist(), (-most - moving).tolist()
         wanted.max_acceleration = (share * self._acceleration).tolist()
         wanted.current_position = (self.position - (inside - moving * seconds)).tolist()
-        wanted.current_velocity = (self._speed - moving).tolist()
-        wanted.current_acceleration = self._rate.tolist()
+        wanted.current_velocity = (self.velocity - moving).tolist()
+        wanted.current_acceleration = self.acceleration.tolist()
         if self._planned():
             behind, faster, rate = (np.array(values) for values in self._trajectory.at_time(seconds))
-            position, self._speed, self._rate = behind + inside, faster + moving, rate
+            position, self.velocity, self.acceleration = behind + inside, faster + moving, rate
         else:  # never seen; stand where we are
-            position, self._speed, self._rate = self.position, 0.0 * self._speed, 0.0 * self._rate
+            position, self.velocity, self.acceleration = self.position, 0.0 * self.velocity, 0.0 * self.acceleration
         self.position = np.clip(position, self._lower, self._upper)
         at_end = self.position != position
-        self._speed[at_end] = self._rate[at_end] = 0.0
-        self.caught_up = self.caught_up or bool((np.abs(self.position - inside) < CAUGHT_UP_RAD).all())
+        self.velocity[at_end] = self.acceleration[at_end] = 0.0
+        if (np.abs(self.position - inside) < CAUGHT_UP_RAD).all():
+            self._share = 1.0
         return self.position
 
     def _planned(self) -> bool:

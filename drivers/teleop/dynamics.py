@@ -1,4 +1,4 @@
-"""What an arm's own weight asks of its servos, and how far off its goal a servo must be to give that."""
+"""What an arm's own weight and motion ask of its servos, and how far off its goal a servo must be to give that."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ _P_UNITS = 128
 """K_P = Position P Gain(84) / 128, in PWM values per encoder pulse (e-manual, Position PID Gain)."""
 
 
-class Gravity:
-    """Joint torques that hold the arm of an MJCF file up. Holds scratch memory, no state.
+class Dynamics:
+    """Joint torques that hold up and move the arm of an MJCF file. Holds scratch memory, no state.
 
     Leader and follower of a pair have the same joints and, but for the handle, the same links, so the follower's file
     serves for both.
@@ -43,12 +43,18 @@ class Gravity:
         self._freedom = self._model.jnt_dofadr[numbers]
         self._torque = np.zeros(self._model.nv)
 
-    def torque(self, position: Float) -> Float:
-        """What the servos must give to hold the arm still [N·m], at joint angles [rad], shapes (joints,)."""
-        self._data.qpos[self._position] = position
-        mujoco.mj_kinematics(self._model, self._data)
-        mujoco.mj_comPos(self._model, self._data)
-        mujoco.mj_rne(self._model, self._data, 0, self._torque)  # speeds are zero: of the bias, gravity is left
+    def torque(self, position: Float, velocity: Float | float = 0.0, acceleration: Float | float = 0.0) -> Float:
+        """What the servos must give [N·m] for this motion [rad], [rad/s], [rad/s²], shapes (joints,); friction and
+        rotors apart. At rest that is what carries the weight.
+        """
+        data = self._data
+        data.qpos[self._position] = position
+        data.qvel[self._freedom] = velocity
+        data.qacc[self._freedom] = acceleration
+        mujoco.mj_kinematics(self._model, data)
+        mujoco.mj_comPos(self._model, data)
+        mujoco.mj_comVel(self._model, data)
+        mujoco.mj_rne(self._model, data, 1, self._torque)
         return np.array(self._torque[self._freedom], dtype=np.float64)
 
 
