@@ -7,7 +7,7 @@ chunk, which is on record itself.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from controller.authority import Authority, Fault
@@ -79,7 +79,8 @@ def restored(text: str, chunks: Mapping[int, Chunk], control: Control) -> tuple[
         if version != VERSION:
             raise SpecError("state on record", version, f"written by another version; this one reads {VERSION}")
         tick = document.pop("tick")
-        authority = document.pop("authority")
+        _whole(document, State._fields)
+        authority = _whole(document.pop("authority"), Authority.__dataclass_fields__)
         mode, fault = Mode[authority.pop("mode")], Fault[authority.pop("fault")]
         schedule = _schedule(document.pop("schedule"), chunks, control)
         person, commanded, sent = (document.pop(name) for name in ("person", "commanded", "sent"))
@@ -98,8 +99,9 @@ def restored(text: str, chunks: Mapping[int, Chunk], control: Control) -> tuple[
 
 
 def _schedule(document: dict[str, Any], chunks: Mapping[int, Chunk], control: Control) -> Schedule:
-    tracks = {}
-    for values in document.pop("tracks"):
+    tracks, listed = {}, document.pop("tracks")
+    _whole(document, Schedule._fields)
+    for values in listed:
         known = dict(zip(_TRACK, values, strict=True))
         chunk = chunks.get(known["sequence"])
         if chunk is None:
@@ -118,12 +120,21 @@ def _schedule(document: dict[str, Any], chunks: Mapping[int, Chunk], control: Co
 
 
 def _person(document: dict[str, Any]) -> Person:
+    _whole(document, Person._fields)
     hand, fade = document.pop("hand"), document.pop("fade")
     return Person(
         hand=None if hand is None else Motion(**_tuples(hand)),
         fade=_cubic(fade),
         **_tuples(document),
     )
+
+
+def _whole(document: dict[str, Any], fields: Iterable[str]) -> dict[str, Any]:
+    """Nothing missing, which a default would fill in."""
+    missing = set(fields) - set(document)
+    if missing:
+        raise KeyError(", ".join(sorted(missing)))
+    return document
 
 
 def _cubic(document: dict[str, Any] | None) -> Cubic | None:

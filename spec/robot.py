@@ -251,6 +251,15 @@ class Teleop(Section):
     def _yaml_reads_off_as_false(cls, value: object) -> object:
         return GiveWay.OFF if value is False else value
 
+    @model_validator(mode="after")
+    def _heard_often_enough(self) -> Self:
+        if self.stale_ms * self.rate_hz < 2000.0:
+            raise ValueError(
+                f"stale_ms {self.stale_ms:g} must be two cycles of the device at least: "
+                f"{2000.0 / self.rate_hz:g} at rate_hz {self.rate_hz:g}"
+            )
+        return self
+
 
 class Workspace(Section):
     """Box that the tool stays inside, in the arm's base frame [m]."""

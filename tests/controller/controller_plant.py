@@ -39,15 +39,21 @@ MODEL = """
 
 
 def robot(
-    joints: int = 2, *, model: Path | None = None, workspace: dict[str, Any] | None = None, **control: Any
+    joints: int = 2,
+    *,
+    model: Path | None = None,
+    workspace: dict[str, Any] | None = None,
+    teleop: dict[str, Any] | None = None,
+    **control: Any,
 ) -> Robot:
-    """A robot of ``joints`` equal joints, home at 0.2 rad."""
+    """A robot of ``joints`` equal joints, home at 0.2 rad; ``teleop`` says how a person may take it over."""
     limits = {"position": [-1.5, 1.5], "velocity": 3.0, "acceleration": 25.0, "jerk": 600.0, "home": 0.2}
     return Robot.model_validate(
         {
             "name": "test",
             "model": model,
             "workspace": workspace,
+            "teleop": None if teleop is None else {"device": "gamepad", **teleop},
             "follower": {
                 "serial": "test",
                 "port": "none",
