@@ -81,7 +81,7 @@ def test_the_ring_is_the_end_of_what_came_within_both_bounds(
         assert kept == [message for _, message in came[len(came) - count :]]
         assert all(now - at <= round(seconds * 1e9) for at, _ in came[len(came) - count :])
         # What is not kept any more left for a reason: too old, or no room beside what is kept.
-        if seconds > 0 and count < len(came):
+        if round(seconds * 1e9) > 0 and count < len(came):
             at, message = came[len(came) - count - 1]
             assert now - at > round(seconds * 1e9) or size_of([message, *kept]) > most
         assert list(carried) == list(Carried(message for _, message in came[: len(came) - count]).messages())
