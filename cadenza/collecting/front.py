@@ -13,12 +13,12 @@ from rich.live import Live
 
 from cadenza.collecting.cues import Cues
 from cadenza.collecting.keys import LineKeys, TerminalKeys
-from cadenza.collecting.view import render, view_of
+from cadenza.collecting.view import render, times, view_of
 from controller.collection.collector import Collector, Reward
 from controller.collection.machine import Phase
 from spec.robot import Key
 
-_LINES = 5
+_LINES, _WIDEST = 5, 96
 _EVERY_S = 0.15
 """A screen takes some milliseconds to draw; the process that draws it also watches the others."""
 _CUES = {
@@ -74,7 +74,8 @@ class Screen:
         now_s = time.monotonic()
         if at_once or now_s >= self._due_s:
             self._due_s, self._shown = now_s + _EVERY_S, True
-            self._live.update(render(view_of(collector, self._title, self._lines)), refresh=True)
+            view = view_of(collector, self._title, self._lines)
+            self._live.update(render(view, min(self._console.width, _WIDEST)), refresh=True)
 
 
 class Lines:
@@ -141,7 +142,7 @@ class Operator:
         if changed:
             if self._phase is Phase.SAVING:
                 self._tell_result(collector)
-            elif phase in _CUES:
+            if phase in _CUES:
                 self._cues.give(_CUES[phase])
             self._phase = phase
         human = collector.run.watch.human
@@ -153,7 +154,8 @@ class Operator:
     def _tell_result(self, collector: Collector) -> None:
         line, kept = collector.ended
         what = f"{line.outcome} by {line.termination}, {line.seconds:.1f} s"
-        hands = f", taken over {line.interventions} times for {line.human_seconds:.1f} s" if line.interventions else ""
-        files = ", ".join(path.name for path in collector.keeper.files) or "nothing recorded"
-        self.say(f"episode {line.number}: {what}{hands}; {files if kept else 'discarded'}")
-        self._cues.give("saved" if kept else "discarded")
+        hands = f", taken over {times(line.interventions)} for {line.human_seconds:.1f} s" if line.interventions else ""
+        files = "".join(f"; {path.name}" for path in collector.keeper.files)
+        self.say(f"episode {line.number}: {what}{hands}{files if kept else '; discarded'}")
+        if collector.now.phase is not Phase.DONE:
+            self._cues.give("saved" if kept else "discarded")

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from rich import box
 from rich.align import Align
+from rich.columns import Columns
 from rich.console import Group, RenderableType
 from rich.panel import Panel
 from rich.progress_bar import ProgressBar
@@ -50,7 +51,8 @@ _NEXT = {
     Phase.FAULT: "space clears it and goes home, q quits",
 }
 _BAR = 30
-_WIDTH = 92
+_SILENT_MS, _LATE, _LITTLE_GB = 200.0, 0.2, 2.0
+"""Shown in red: a device that was not heard for so long, a p99 of this share of the period, less free space."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,8 +128,8 @@ def view_of(collector: Collector, title: str, lines: Sequence[str]) -> View:
     )
 
 
-def render(view: View) -> RenderableType:
-    """The screen."""
+def render(view: View, width: int) -> RenderableType:
+    """The screen, so many columns wide."""
     colour = _COLOURS[view.phase]
     done = Table.grid(padding=(0, 2), expand=True)
     done.add_column(no_wrap=True)
@@ -140,7 +142,7 @@ def render(view: View) -> RenderableType:
     )
     body = Group(
         _headline(view, colour),
-        Text(),
+        Text(view.fault, style="bold red"),
         done,
         Text(),
         _who_drives(view),
@@ -152,7 +154,7 @@ def render(view: View) -> RenderableType:
         Rule(style="dim"),
         _help(),
     )
-    return Panel(body, title=Text(view.title, style="bold"), border_style=colour, box=box.ROUNDED, width=_WIDTH)
+    return Panel(body, title=Text(view.title, style="bold"), border_style=colour, box=box.ROUNDED, width=width)
 
 
 def _headline(view: View, colour: str) -> RenderableType:
@@ -167,7 +169,7 @@ def _headline(view: View, colour: str) -> RenderableType:
         sign.append(" ● REC", style="bold red on default")
     episode = Text(f"episode {view.number}", style="bold")
     if (hint := _NEXT.get(view.phase)) is not None:
-        episode.append(f"   {view.fault or hint}", style="red" if view.fault else "dim")
+        episode.append(f"   {hint}", style="not bold dim")
     row.add_row(sign, episode, _clock(view))
     return row
 
@@ -183,49 +185,53 @@ def _clock(view: View) -> Text:
 def _who_drives(view: View) -> RenderableType:
     """Policy on the left, person on the right, and where between them the arm is."""
     filled = round(view.alpha * _BAR)
+    nobody = view.driver is Driver.NONE
     bar = Text("▕")
-    bar.append("━" * (_BAR - filled), style="blue")
-    bar.append("━" * filled, style="bold magenta")
+    bar.append("━" * (_BAR - filled), style="dim" if nobody else "bold blue")
+    bar.append("━" * filled, style="dim" if nobody else "bold magenta")
     bar.append("▏")
     person = "bold magenta" if view.driver is Driver.HUMAN else "dim"
     policy = "bold blue" if view.driver is Driver.POLICY else "dim"
     line = Text("drives   ").append("policy ", style=policy).append_text(bar).append(" person", style=person)
     mode = "not heard yet" if view.mode is None else view.mode.name.lower().replace("_", " ")
     line.append(f"   α {view.alpha:.2f}   {mode}")
-    facts = [f"taken over {view.takeovers} times, {view.human_s:.1f} s"]
+    facts = [f"taken over {times(view.takeovers)}, {view.human_s:.1f} s" if view.takeovers else "not taken over"]
     if view.rewards:
         facts.append(f"rewards {', '.join(f'{value:g}' for value in view.rewards[-6:])}")
     return Group(line, Text("         " + "   ".join(facts), style="dim"))
 
 
 def _health(view: View) -> RenderableType:
-    table = Table.grid(padding=(0, 3))
-    device = "not heard" if view.device_ms is None else f"{view.device_ms:.0f} ms ago"
-    stale = view.device_ms is None or view.device_ms > 200
-    table.add_row(
-        _fact("ticks", f"{view.rate_hz:g} Hz, {view.missed} missed", bad=False),
-        _fact(
-            "late",
-            f"p50 {view.late_p50_us:.0f}, p99 {view.late_p99_us:.0f} µs",
-            bad=view.late_p99_us > 2e5 / view.rate_hz,
-        ),
-        _fact("bus", f"{view.bus_errors} errors", bad=False),
-        _fact("device", device, bad=stale),
-        _fact("disk", f"{view.free_gb:.0f} GB", bad=view.free_gb < 2),
+    device = "not heard" if view.device_ms is None else f"heard {view.device_ms:.0f} ms ago"
+    silent = view.device_ms is None or view.device_ms > _SILENT_MS
+    late = f"median {view.late_p50_us:.0f}, p99 {view.late_p99_us:.0f} µs"
+    facts = (
+        _fact("ticks ", f"{view.rate_hz:g} Hz, {view.missed} missed", bad=False),
+        _fact("lateness ", late, bad=view.late_p99_us > _LATE * 1e6 / view.rate_hz),
+        _fact("bus ", f"{view.bus_errors} errors", bad=False),
+        _fact("device ", device, bad=silent),
+        _fact("disk ", f"{view.free_gb:.0f} GB free", bad=view.free_gb < _LITTLE_GB),
     )
-    return table
+    return _flowing(facts)
 
 
 def _fact(name: str, value: str, *, bad: bool) -> Text:
-    return Text(f"{name} ", style="dim").append(value, style="bold red" if bad else "default")
+    return Text(f"{name} ", style="dim").append(value, style="not dim bold red" if bad else "not dim")
 
 
-def _help() -> Text:
-    text = Text(justify="left")
-    for key, meaning in HELP:
-        text.append(f"{key}", style="bold reverse" if len(key) == 1 else "bold")
-        text.append(f" {meaning}   ", style="dim")
-    return text
+def _help() -> RenderableType:
+    items = (Text(key, style="bold").append(f" {meaning}", style="not bold dim") for key, meaning in HELP)
+    return _flowing(tuple(items))
+
+
+def _flowing(items: Sequence[Text]) -> RenderableType:
+    """As many on a line as fit, none of them broken."""
+    return Columns(items, padding=(0, 3))
+
+
+def times(count: int) -> str:
+    """In words where there are some."""
+    return {1: "once", 2: "twice"}.get(count, f"{count} times")
 
 
 def _tally(collector: Collector) -> str:

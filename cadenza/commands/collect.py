@@ -20,6 +20,7 @@ from cadenza.collecting.cues import cues
 from cadenza.collecting.front import Lines, Operator, Screen
 from cadenza.collecting.keys import keys_of
 from cadenza.collecting.scripted import ScriptedPerson
+from cadenza.collecting.view import times
 from cadenza.commands.run import warn_of_force
 from cadenza.judge import VirtualJudge
 from cadenza.scripted_hand import ScriptedHand
@@ -275,9 +276,10 @@ def _print(collected: Collected, console: Console) -> None:
     shown = ", ".join(f"{count} {outcome}" for outcome, count in counts.items() if count) or "none"
     taken, run = sum(line["interventions"] for line in lines), report["run"]
     console.print(
-        f"{report['saved']} of {report['target']} episodes ({shown}){f', taken over {taken} times' if taken else ''}; "
+        f"{report['saved']} of {report['target']} episodes ({shown}){f', taken over {times(taken)}' if taken else ''}; "
         f"{run['ticks']} ticks, {run['missed_ticks']} missed, {run['bus_errors']} bus errors",
         highlight=False,
+        soft_wrap=True,
     )
     console.print(f"session {report['session']} in {report['folder']}", highlight=False, soft_wrap=True)
     if collected.ending is not End.COMPLETE:

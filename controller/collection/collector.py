@@ -94,7 +94,7 @@ class Collector:
     ) -> None:
         self.run, self.plan, self.keep, self.ledger = supervisor, plan, keep, ledger
         self._judge, self._labels, self._front, self._hand = judge, labels, front, hand
-        self.keeper: Keeper = KEEPERS[keep.record](supervisor, keep)
+        self.keeper: Keeper = KEEPERS[keep.record](supervisor, keep, labels)
         self.episode = Running()
         self._home = supervisor.robot.limits().home
         self._scene: Mapping[str, str] = {}

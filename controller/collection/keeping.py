@@ -63,11 +63,12 @@ class Keeper:
     Args:
         supervisor: entered.
         keep: settings.
+        labels: of the session.
     """
 
-    def __init__(self, supervisor: Supervisor, keep: Keep) -> None:
+    def __init__(self, supervisor: Supervisor, keep: Keep, labels: Mapping[str, str]) -> None:
         self._run, self._keep, self._tape = supervisor, keep, Tape(supervisor)
-        self._number, self._labels = 0, dict[str, str]()
+        self._number, self._labels = 0, dict(labels)
         self._closing = False
         self.files: list[Path] = []
         """Closed recordings of the episode that runs or ran last."""
@@ -82,6 +83,7 @@ class Keeper:
     def open(self, number: int, labels: Mapping[str, str]) -> list[Happened]:
         """An episode begins. OPENED, from here or from :meth:`look`, says that it may."""
         self._number, self._labels, self.files, self.dropped = number, dict(labels), [], {}
+        self._tape.forget()
         return self._begin()
 
     def close(self, verdict: Verdict, facts: Mapping[str, str], reward: float | None) -> None:

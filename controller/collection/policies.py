@@ -40,8 +40,8 @@ class _Ring:
 class CorrectionKeeper(Keeper):
     """Only while a person drives, with some seconds before and after."""
 
-    def __init__(self, supervisor: Supervisor, keep: Keep) -> None:
-        super().__init__(supervisor, keep)
+    def __init__(self, supervisor: Supervisor, keep: Keep, labels: Mapping[str, str]) -> None:
+        super().__init__(supervisor, keep, labels)
         self._ring = _Ring(supervisor, keep.before_s)
         self._correction = Correction()
         self._running, self._parts = False, 0
@@ -77,8 +77,8 @@ class CorrectionKeeper(Keeper):
 class HighlightKeeper(Keeper):
     """The last seconds, kept whenever somebody presses the key for it."""
 
-    def __init__(self, supervisor: Supervisor, keep: Keep) -> None:
-        super().__init__(supervisor, keep)
+    def __init__(self, supervisor: Supervisor, keep: Keep, labels: Mapping[str, str]) -> None:
+        super().__init__(supervisor, keep, labels)
         self._ring = _Ring(supervisor, keep.highlight_s)
         self._parts = self._saving = 0
 
@@ -132,8 +132,8 @@ class HighlightKeeper(Keeper):
 class ContinuousKeeper(Keeper):
     """Everything from the beginning of the session to its end."""
 
-    def __init__(self, supervisor: Supervisor, keep: Keep) -> None:
-        super().__init__(supervisor, keep)
+    def __init__(self, supervisor: Supervisor, keep: Keep, labels: Mapping[str, str]) -> None:
+        super().__init__(supervisor, keep, labels)
         self._awaited = False
 
     def _begin(self) -> list[Happened]:

@@ -73,6 +73,10 @@ class Tape:
             self._run.end_episode(outcome, termination, dict(facts), reward)
             self._at(Spool.CLOSING)
 
+    def forget(self) -> None:
+        """What was closed so far is somebody else's."""
+        self.files, self.dropped = [], {}
+
     def hear(self, said: list[dict[str, Any]]) -> Happened | None:
         """Take in the recorder's answers; returns what they come to."""
         heard = None
