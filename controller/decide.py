@@ -88,6 +88,7 @@ class Decide:
         "_envelope",
         "_heard_all",
         "_period_ns",
+        "_period_s",
         "_rules",
         "_tail_ns",
         "home",
@@ -101,7 +102,7 @@ class Decide:
         self._control, self._bounds, self._envelope = control, bounds, envelope
         self.home = Motion(tuple(limits.home.tolist()), (0.0,) * self.joints)
         self._heard_all = (0,) * self.joints
-        self._period_ns = control.period_ns
+        self._period_ns, self._period_s = control.period_ns, control.period_ns * 1e-9
         self._tail_ns = round(control.tail_ms * 1e6)
         self._rules = rules
         self._absent = ABSENT if rules is None else takeover.wish(NOBODY, 0, rules, 0)
@@ -142,10 +143,15 @@ class Decide:
         if authority.mode is _IDLE:
             commanded, anchored = None, False
 
-        ready = learned._replace(schedule=schedule, commanded=commanded, anchored=anchored)
-        moved = self._move(authority, ready, now_ns, now_ns - state.now_ns)
+        driver, person = authority.driver, learned.person
+        if commanded is None:
+            moved = _Moved(schedule, person, None, None, None, 0)
+        elif not anchored:
+            moved = self._brake(schedule, person, commanded)
+        else:
+            moved = self._move(authority, driver, schedule, person, commanded, now_ns, now_ns - state.now_ns)
         passed, in_the_way = hands(before, authority, facts)
-        flags = learned.flags | moved.flags | passed | arrivals(authority, inputs, sighted, tail)
+        flags = learned.flags | moved.flags | passed | arrivals(authority, driver, inputs, sighted, tail)
         last = schedule.last
         after = State(
             learned.stale,
@@ -158,7 +164,7 @@ class Decide:
             learned.alert_ticks,
             learned.nonfinite_chunks,
             state.refused_chunks + (learned.refusal > 0),
-            moved.person,
+            moved.person if driver is _BY_HUMAN else takeover.idle(moved.person, authority.taken),
         )
         return after, Command(
             None if moved.commanded is None else moved.commanded.position,
@@ -172,7 +178,7 @@ class Decide:
             learned.refusal,
             authority.engaging and readable,
             authority.stopping and (moved.commanded is None or moved.commanded.at_rest),
-            authority.driver,
+            driver,
             authority.alpha(now_ns),
             moved.policy,
             in_the_way,
@@ -285,34 +291,40 @@ class Decide:
             for p, v, home in zip(commanded.position, commanded.velocity, self.home.position, strict=True)
         )
 
-    def _move(self, authority: Authority, ready: _Learned, now_ns: int, elapsed_ns: int) -> _Moved:
+    def _move(
+        self,
+        authority: Authority,
+        driver: Driver,
+        schedule: Schedule,
+        person: Person,
+        commanded: Commanded,
+        now_ns: int,
+        elapsed_ns: int,
+    ) -> _Moved:
         """One period of motion as the mode has it."""
-        schedule, person, commanded = ready.schedule, ready.person, ready.commanded
-        rules, driver = self._rules, authority.driver
-        if commanded is None:
-            return _Moved(schedule, takeover.idle(person, authority.taken), None, None, None, 0)
         wish: Motion | None = None
-        policy: Motion | None = None
-        if not ready.anchored or driver is _BY_NOBODY:
-            wish = self.home if ready.anchored and authority.mode is _EASE_IN else None
+        policy: tuple[float, ...] | None = None
+        if driver is _BY_NOBODY:
+            if authority.mode is _EASE_IN:
+                wish = self.home
         else:
-            ahead = commanded.motion
-            if schedule.mix is None or person.hand is None:  # something begins: where this motion goes on
-                ahead = ahead.after(self._period_ns * 1e-9)
-            schedule, policy = schedules.target(schedule, self._control, now_ns, ahead)
-            wish = policy
-            if driver is _BY_HUMAN and rules is not None:
-                person, wish = takeover.driven(person, ahead, rules, elapsed_ns * 1e-9, now_ns)
-        if driver is not _BY_HUMAN:
-            person = takeover.idle(person, authority.taken)
-        target = None if policy is None else policy.position
+            ahead, by_human = commanded.motion, driver is _BY_HUMAN
+            if schedule.mix is None or (by_human and person.hand is None):  # it begins where this motion goes on
+                ahead = ahead.after(self._period_s)
+            schedule, wish = schedules.target(schedule, self._control, now_ns, ahead)
+            policy = None if wish is None else wish.position
+            if by_human and self._rules is not None:
+                person, wish = takeover.driven(person, ahead, self._rules, elapsed_ns * 1e-9, now_ns)
         if wish is None:
-            stopped = self._envelope.brake(commanded)
-            return _Moved(schedule, person, stopped, stopped.position, target, 0)
+            return self._brake(schedule, person, commanded)
         done = self._envelope.follow(commanded, wish, gentle=authority.mode is _EASE_IN)
         flags = _LIMITED if done.limited and driver is not _BY_NOBODY else 0
         if done.workspace:
             flags |= _WORKSPACE
         if not done.finite:
             flags |= _NONFINITE
-        return _Moved(schedule, person, done.commanded, wish.position, target, flags)
+        return _Moved(schedule, person, done.commanded, wish.position, policy, flags)
+
+    def _brake(self, schedule: Schedule, person: Person, commanded: Commanded) -> _Moved:
+        stopped = self._envelope.brake(commanded)
+        return _Moved(schedule, person, stopped, stopped.position, None, 0)

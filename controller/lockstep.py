@@ -17,7 +17,7 @@ from drivers.arm import BusFault
 from episodes.records import Order
 from spec.arrays import Bool, Float, frozen
 from spec.chunk import Chunk
-from spec.teleop import TeleopSample
+from spec.teleop import Button, TeleopSample
 
 Plant = Callable[[Float | None], tuple[Float, Float]]
 """Takes the joint targets of one tick [rad], shape (joints,), or None where nothing is sent; lets one control period
@@ -25,7 +25,10 @@ pass; returns position [rad] and velocity [rad/s]."""
 
 
 _WARM_UP_TICKS = 200
-"""Python 3.11 specialises a function's code within some ten calls; the rest is for rare ways through it."""
+"""Under the policy, and as many under a person. Python 3.11 specialises a function's code within some ten calls; the
+rest is for rare ways through it."""
+
+_DEAD_MAN = int(Button.DEAD_MAN)
 
 
 class Lockstep:
@@ -89,16 +92,21 @@ class Lockstep:
 
 
 def warm_up(decide: Decide, rate_hz: float) -> None:
-    """Run the decision from start to policy on an arm that only exists here, so that no real tick is the first."""
+    """Run the decision from start to policy and through a person's turn on an arm that only exists here, so that no
+    real tick is the first."""
 
     def follow(target: Float | None) -> tuple[Float, Float]:
         return home if target is None else target, still
 
     home, still = np.array(decide.home.position), np.zeros(decide.joints)
+    nothing, nowhere = (0.0,) * decide.joints, (float("nan"),) * decide.joints
     arm = Lockstep(decide, rate_hz, follow, home)
     step_ns = round(20e9 / rate_hz)
-    for tick in range(_WARM_UP_TICKS):
+    orders = {0: Order.START, _WARM_UP_TICKS: Order.TAKE_OVER, 2 * _WARM_UP_TICKS: Order.RELEASE}
+    for tick in range(2 * _WARM_UP_TICKS + 50):
         chunk = None
         if tick % 10 == 0:
             chunk = Chunk(tick, arm.now_ns, step_ns, frozen(home + 1e-3 * np.sin(np.arange(16.0) + tick)[:, None]))
-        arm.step(chunk, Order.START if tick == 0 else None)
+        where, goal = tuple(arm.position.tolist()), nowhere if tick > _WARM_UP_TICKS else nothing
+        human = TeleopSample(tick, arm.now_ns, where, nothing, nothing, goal, _DEAD_MAN) if tick % 2 == 0 else None
+        arm.step(chunk, orders.get(tick), human=human)

@@ -19,7 +19,7 @@ _TAKEOVER_REFUSED, _STALE_TELEOP = int(Flag.TAKEOVER_REFUSED), int(Flag.STALE_TE
 _NEW_TELEOP, _ORDERED, _UNSENT = int(Flag.NEW_TELEOP), int(Flag.ORDERED), int(Flag.UNSENT)
 
 
-def arrivals(authority: Authority, inputs: Inputs, sighted: bool, tail: bool) -> int:
+def arrivals(authority: Authority, driver: Driver, inputs: Inputs, sighted: bool, tail: bool) -> int:
     """What came, and how the policy stands."""
     flags = 0
     if inputs.engagement is not _UNENGAGED:
@@ -36,7 +36,7 @@ def arrivals(authority: Authority, inputs: Inputs, sighted: bool, tail: bool) ->
     elif mode is _HOLD:
         if not sighted and authority.homed:
             flags |= _NO_CHUNK
-    elif tail and authority.driver is _BY_POLICY:
+    elif tail and driver is _BY_POLICY:
         flags |= _TAIL
     return flags
 

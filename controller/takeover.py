@@ -207,6 +207,8 @@ def near(person: Person, position: tuple[float, ...], rules: Rules) -> bool:
 
 def idle(person: Person, taken: bool) -> Person:
     """The person of a tick in which nobody but the policy moves the arm."""
+    if person is NOBODY:
+        return person
     if taken and person.quiet_ns >= 0:  # whoever has the arm is not left alone
         person = person._replace(quiet_ns=-1, pulled=False)
     return person if person.hand is None else person._replace(hand=None, fade=None)
@@ -216,7 +218,7 @@ def driven(person: Person, ahead: Motion, rules: Rules, period_s: float, now_ns:
     """The motion the person asks for.
 
     Args:
-        ahead: what would be commanded now if nothing changed, from which the first such tick starts.
+        ahead: what would be commanded now if nothing changed; only the first such tick starts from it.
         period_s: since the tick before [s].
     """
     line = _line(person, now_ns)

@@ -20,7 +20,7 @@ from controller.authority import Engagement
 from controller.decide import Command, Decide, Inputs, State
 from controller.lockstep import warm_up
 from drivers.arm import BusFault
-from episodes.records import Flag, Mode, Order
+from episodes.records import Driver, Flag, Mode, Order
 from spec.errors import MisfitError
 from spec.robot import ChunkMode
 
@@ -165,6 +165,17 @@ def test_the_warm_up_goes_all_the_way_to_the_policy(mode: ChunkMode) -> None:
     assert len(driving) > 100
     assert sum(bool(command.flags & Flag.NEW_CHUNK) for command in driving) > 10
     assert not any(command.refusal for command in decide.seen)
+
+
+@pytest.mark.parametrize("dead_man", [False, True])
+def test_the_warm_up_goes_through_a_persons_turn_where_one_can_be(dead_man: bool) -> None:
+    decide = cast(Watched, Watched.of(robot(6, teleop={"dead_man": dead_man, "blend_ms": 100})))
+    decide.seen = []
+    warm_up(decide, 200.0)
+    modes = [command.mode for command in decide.seen]
+    assert modes.count(Mode.HUMAN) > 100
+    assert modes.count(Mode.BLEND) > 20
+    assert decide.seen[-1].driver is Driver.POLICY
 
 
 def _golden() -> list[list[object]]:

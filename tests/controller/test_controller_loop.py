@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -10,14 +11,15 @@ import numpy as np
 import pytest
 from controller_plant import SimulatedArm, chunk, robot, sine
 
+from controller.authority import Engagement
 from controller.clock import VirtualClock
-from controller.decide import Decide, Inputs
+from controller.decide import Decide, Inputs, State
 from controller.loop import ControlLoop, EmptyInbox, Termination
 from drivers.arm import BusFault
-from episodes.records import Flag, Mode, Order, TickRecord
+from episodes.records import Driver, Flag, Mode, Order, TickRecord
 from spec.chunk import Chunk
 from spec.robot import Robot
-from spec.teleop import TeleopSample
+from spec.teleop import Button, TeleopSample
 
 PERIOD_NS = 5_000_000
 
@@ -35,6 +37,7 @@ class Script:
     sequence: int = 0
     every: int = 20
     hook: Callable[[int], None] = lambda _tick: None
+    person: Callable[[int], TeleopSample | None] = lambda _tick: None
     waiting: list[tuple[int, Chunk]] = field(default_factory=list)
 
     def order(self) -> Order | None:
@@ -43,7 +46,7 @@ class Script:
         return self.orders.get(self.calls)
 
     def human(self) -> TeleopSample | None:
-        return None
+        return self.person(self.calls)
 
     def chunk(self) -> Chunk | None:
         now = self.clock.now_ns()
@@ -63,6 +66,7 @@ class Rig:
     clock: VirtualClock
     records: list[TickRecord]
     notices: list[str]
+    marks: list[tuple[int, State]]
 
     def run(self, ticks: int) -> Termination:
         return self.loop.run(ticks)
@@ -75,12 +79,22 @@ def _rig(machine: Robot | None = None, **orders: int) -> Rig:
     script = Script(clock, {tick: Order[name] for name, tick in orders.items()})
     records: list[TickRecord] = []
     notices: list[str] = []
+    marks: list[tuple[int, State]] = []
 
     def publish(record: TickRecord) -> None:
         records.append(TickRecord.from_buffer_copy(record))
 
-    loop = ControlLoop(arm, Decide.of(machine), clock, machine.control.rate_hz, script, publish, notices.append)
-    return Rig(loop, arm, script, clock, records, notices)
+    loop = ControlLoop(
+        arm,
+        Decide.of(machine),
+        clock,
+        machine.control.rate_hz,
+        script,
+        publish,
+        notices.append,
+        lambda tick, state: marks.append((tick, state)),
+    )
+    return Rig(loop, arm, script, clock, records, notices, marks)
 
 
 @pytest.fixture
@@ -261,39 +275,131 @@ def test_stopping_while_a_fault_is_latched_says_so() -> None:
     assert any("FAULT (STALE_JOINT)" in notice for notice in rig.notices)
 
 
-def test_what_was_logged_decides_alike_again(rig: Rig) -> None:
-    """The inputs of every tick can be had back from its record (and the chunks): replay is bit-equal."""
-    taken: list[Chunk | None] = []
+def _with_a_person(**orders: int) -> Rig:
+    """A leader that mirrors the arm, read every other tick; its button is held from tick 400 to 404 and 520 to 524."""
+    rig = _rig(robot(teleop={}), **orders)
+
+    def person(tick: int) -> TeleopSample | None:
+        if tick % 2:
+            return None
+        press = Button.TOGGLE if 400 <= tick < 404 or 520 <= tick < 524 else Button.NONE
+        where = tuple((rig.arm.position + (0.002 * (tick - 400) if 400 < tick < 450 else 0.0)).tolist())
+        goal = (math.nan, math.nan) if 400 < tick <= 520 else where
+        return TeleopSample(tick, rig.clock.now_ns() - 1_000_000, where, (0.4, 0.4), (0.1, 0.2), goal, int(press))
+
+    rig.script.person = person
+    return rig
+
+
+def test_records_hold_who_drove_and_what_the_person_said() -> None:
+    rig = _with_a_person(START=3, MARK=450)
+    rig.run(620)
+    before, newest = rig.records[0], None
+    assert (before.teleop, before.arrived, before.order, before.driver) == (-1, -1, 0, Driver.NONE)
+    assert np.isnan([*before.human[:2], *before.human_goal[:2], *before.policy[:2]]).all()
+    for number, record in enumerate(rig.records, 1):
+        said = rig.script.person(number)
+        newest = said or newest
+        assert bool(record.flags & Flag.NEW_TELEOP) == (said is not None)
+        if newest is not None:  # what it said stands until the next
+            assert record.teleop == newest.sequence
+            assert record.buttons == newest.buttons
+            assert tuple(record.human_effort[:2]) == newest.effort
+        assert bool(record.flags & Flag.ORDERED) == (number in rig.script.orders)
+        assert record.order == rig.script.orders.get(number, 0)
+        assert (record.arrived >= 0) == bool(record.flags & (Flag.NEW_CHUNK | Flag.CHUNK_REFUSED))
+        if record.driver == Driver.POLICY:
+            assert list(record.policy[:2]) == list(record.asked[:2])
+    assert {record.driver for record in rig.records} == set(Driver)
+    turn = [record for record in rig.records if record.driver == Driver.HUMAN]
+    assert turn[0].flags & Flag.TAKEN_OVER
+    assert [turn[0].alpha, turn[-1].alpha] == [0.0, 1.0]
+    assert np.isfinite([list(record.policy[:2]) for record in turn]).all()
+    assert any("(taken over by button)" in notice for notice in rig.notices)
+    assert any("HUMAN -> HOLD (given back)" in notice for notice in rig.notices)
+
+
+def test_a_refused_takeover_says_why_once() -> None:
+    rig = _rig(START=3, TAKE_OVER=400)
+    rig.run(450)
+    assert [notice for notice in rig.notices if notice.startswith("takeover")] == [
+        "takeover: the teleoperation device is silent"
+    ]
+
+
+def test_an_order_to_mark_hands_over_the_state_that_tick_left() -> None:
+    rig = _with_a_person(START=3, MARK=430)
+    rig.run(500)
+    ((tick, state),) = rig.marks
+    assert rig.records[429].order == Order.MARK
+    assert tick == rig.records[429].tick
+    assert state.commanded is not None
+    assert state.commanded.position == tuple(rig.records[429].limited[:2])
+
+
+def test_what_was_logged_decides_alike_again() -> None:
+    """The inputs of every tick can be had back from its record and the chunks alone: replay is bit-equal."""
+    rig = _with_a_person(START=3, MARK=450, HOLD=580)
+    made: dict[int, Chunk] = {}
     given = rig.script.chunk
 
     def noted() -> Chunk | None:
-        taken.append(given())
-        return taken[-1]
+        new = given()
+        if new is not None:
+            made[new.sequence] = new
+        return new
+
+    def faults(tick: int) -> None:
+        rig.arm.silent = {tick % 2} if tick % 13 == 0 else set()
+        rig.arm.write_fault = BusFault.TIMEOUT if tick % 29 == 0 else BusFault.NONE
 
     rig.script.chunk = noted  # type: ignore[method-assign]
-    rig.script.hook = lambda tick: setattr(rig.arm, "silent", {tick % 2} if tick % 13 == 0 else set())
-    rig.run(500)
-    decide = Decide.of(robot())
+    rig.script.hook = faults
+    rig.run(620)
+    assert {record.mode for record in rig.records} >= {Mode.POLICY, Mode.BLEND, Mode.HUMAN}
+    decide = Decide.of(robot(teleop={}))
     state = decide.initial()
-    for index, record in enumerate(rig.records):
-        engaged = Flag(record.flags) & (Flag.ENGAGED | Flag.ENGAGE_FAILED)
-        inputs = Inputs(
-            np.array(record.position[:2]),
-            np.array(record.velocity[:2]),
-            np.array(record.effort[:2]),
-            np.array(record.fresh[:2], dtype=np.bool_),
-            BusFault(record.read_fault),
-            taken[index],
-            rig.script.orders.get(index + 1),
-        )
-        if engaged:
-            inputs.engagement = type(inputs.engagement)(1 if engaged & Flag.ENGAGED else 2)
-        state, command = decide(state, inputs, record.now_ns)
-        assert command.mode == record.mode
+    for record in rig.records:
+        state, command = decide(state, _inputs_of(record, made), record.now_ns)
+        loops_own = Flag.LATE | Flag.WRITE_FAILED
+        assert (command.mode, command.flags) == (record.mode, record.flags & ~loops_own)
+        assert (command.driver, command.alpha) == (record.driver, record.alpha)
+        assert (command.policy or NOWHERE) == pytest.approx(tuple(record.policy[:2]), abs=0.0, nan_ok=True)
         if command.commanded is not None:
             assert command.commanded.position == tuple(record.limited[:2])
             assert command.commanded.acceleration == tuple(record.limited_acceleration[:2])
             assert command.asked == tuple(record.asked[:2])
+
+
+NOWHERE = (math.nan, math.nan)
+
+
+def _inputs_of(record: TickRecord, chunks: dict[int, Chunk]) -> Inputs:
+    flags, engagement, human = Flag(record.flags), Engagement.NONE, None
+    if flags & (Flag.ENGAGED | Flag.ENGAGE_FAILED):
+        engagement = Engagement.DONE if flags & Flag.ENGAGED else Engagement.FAILED
+    if flags & Flag.NEW_TELEOP:
+        human = TeleopSample(
+            record.teleop,
+            record.teleop_ns,
+            tuple(record.human[:2]),
+            tuple(record.human_velocity[:2]),
+            tuple(record.human_effort[:2]),
+            tuple(record.human_goal[:2]),
+            record.buttons,
+        )
+    return Inputs(
+        np.array(record.position[:2]),
+        np.array(record.velocity[:2]),
+        np.array(record.effort[:2]),
+        np.array(record.fresh[:2], dtype=np.bool_),
+        BusFault(record.read_fault),
+        chunks[record.arrived] if flags & (Flag.NEW_CHUNK | Flag.CHUNK_REFUSED) else None,
+        Order(record.order) if flags & Flag.ORDERED else None,
+        engagement,
+        bool(flags & Flag.UNSENT),
+        human,
+    )
 
 
 def test_an_empty_inbox_leaves_the_arm_idle() -> None:
