@@ -1,13 +1,14 @@
 """Exporting from beginning to end, such that it can be broken off anywhere and goes on when it is asked for again.
 
 While it runs, everything is in the folder ``.export`` of the dataset: one part after another, each finished or not
-there; then the whole dataset, put together beside them; then a mark; then file after file moves to its place, what
-LeRobot reads first moving last.
+there, under a name that tells the settings; then the whole dataset, put together beside them; then a mark; then an old
+dataset moves out of the way, and file after file moves to its place, what LeRobot reads first moving last.
 """
 
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import os
 import shutil
@@ -17,18 +18,19 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from episodes.lerobot.assembly import Base, assemble, read_base
 from episodes.lerobot.layout import INFO, Form, Settings
-from episodes.lerobot.staging import Staged, stage, staged
+from episodes.lerobot.staging import Part, stage, staged
 from episodes.writer import sync_folder
 from spec.errors import CadenzaError
 from spec.files import write_atomically
 
 WORK = ".export"
-_PLAN, _FORM, _MARK = "plan.json", "form.json", "assembled.json"
-_PARTS, _TREE = "parts", "dataset"
-_OURS = ("data", "videos", "meta", WORK)
+_FORM, _MARK = "form.json", "assembled.json"
+_TREE, _OLD = "dataset", "old"
+_OURS = ("data", "videos", "meta")
 
 
 class Existing(StrEnum):
@@ -82,15 +84,20 @@ def export(
         OSError: as the file system says; the same call goes on from there.
     """
     work = out / WORK
+    request = {"settings": asdict(settings), "existing": existing}
     with _alone(out):
-        append = _begin(out, settings, existing)
-        if not (work / _MARK).exists():
-            summary = _make(paths, work, settings, read_base(out) if append else Base(), progress)
-            write_atomically(work / _MARK, json.dumps(asdict(summary)).encode())
-        found = json.loads((work / _MARK).read_bytes())
-        _put_in_place(work / _TREE, out)
-        shutil.rmtree(work)
-    return Summary(**{**found, "cameras": tuple(found["cameras"])})
+        if (mark := _read_mark(work)) is not None:
+            _put_in_place(out, mark)
+            if mark["request"] == request:
+                return _summary(mark)
+        finished = _look(out, existing)
+        base = read_base(out) if finished and existing is Existing.APPEND else Base()
+        parts = work / f"parts-{hashlib.sha256(json.dumps(asdict(settings)).encode()).hexdigest()[:12]}"
+        summary = _make(paths, parts, work / _TREE, settings, base, progress)
+        mark = {"request": request, "summary": asdict(summary), "replace": existing is Existing.OVERWRITE}
+        _write_mark(work, mark)
+        _put_in_place(out, mark)
+    return summary
 
 
 @contextmanager
@@ -110,51 +117,40 @@ def _alone(out: Path) -> Iterator[None]:
         os.close(folder)
 
 
-def _begin(out: Path, settings: Settings, existing: Existing) -> bool:
-    """Find or write down what this export is; returns whether it adds to a dataset."""
-    plan = out / WORK / _PLAN
-    finished, begun = (out / INFO).exists(), plan.exists()
-    if existing is Existing.OVERWRITE and (finished or begun):
-        for name in _OURS:
-            shutil.rmtree(out / name, ignore_errors=True)
-        finished = begun = False
-    if begun:
-        found = json.loads(plan.read_bytes())
-        changed = [name for name, value in asdict(settings).items() if found["settings"][name] != value]
-        if changed:
-            options = ", ".join(f"--{name.replace('_', '-')} was {found['settings'][name]}" for name in changed)
-            raise CadenzaError(f"{out}: holds an unfinished export with other settings ({options}); or --overwrite")
-        return bool(found["append"])
+def _look(out: Path, existing: Existing) -> bool:
+    """Whether there is a dataset; refuses what must not be touched."""
+    finished = (out / INFO).exists()
     if finished and existing is Existing.REFUSE:
         raise CadenzaError(f"{out}: holds a dataset already; --append adds to it, --overwrite replaces it")
     if not finished and any(file.name != WORK for file in out.iterdir()):
         raise CadenzaError(f"{out}: not empty, and no dataset; choose another folder")
-    write_atomically(plan, json.dumps({"settings": asdict(settings), "append": finished}).encode())
     return finished
 
 
-def _make(paths: Sequence[Path], work: Path, settings: Settings, base: Base, progress: Progress) -> Summary:
+def _make(paths: Sequence[Path], work: Path, tree: Path, settings: Settings, base: Base, progress: Progress) -> Summary:
     """Make the parts that are not there yet, and the dataset of them."""
     form, resumed, known = _read_form(work) or base.form, 0, set(base.known)
-    results: list[Staged] = []
+    parts: list[Part] = []
+    left_out: dict[str, str] = {}
     for number, path in enumerate(paths):
-        result = staged(path, work / _PARTS)
-        resumed += result is not None
-        if result is None:
-            tell = partial(_tell, progress, number, len(paths))
-            own, result = stage(path, work / _PARTS, settings, form, known, tell)
-            if form is None and result.parts:
+        found = staged(path, work)
+        resumed += bool(found)
+        if not found:
+            own, found, reason = stage(path, work, settings, form, known, partial(_tell, progress, number, len(paths)))
+            if form is None and found:
                 form = own
                 write_atomically(work / _FORM, json.dumps(asdict(own)).encode())
-        known |= {part.source["started_utc"] for part in result.parts}
-        results.append(result)
+        elif found[0].source["started_utc"] in known:
+            found, reason = (), "already in the dataset"
+        if not found:
+            left_out[str(path)] = reason
+        known |= {part.source["started_utc"] for part in found}
+        parts += found
         progress("episodes", (number + 1) / len(paths))
-    parts = [part for result in results for part in result.parts]
     if form is None or not parts:
-        reasons = ", ".join(sorted({result.left_out for result in results}))
-        raise CadenzaError(f"nothing to export: {reasons or 'no episodes'}")
-    shutil.rmtree(work / _TREE, ignore_errors=True)
-    assemble(parts, form, base, work / _TREE, partial(progress, "dataset"))
+        raise CadenzaError(f"nothing to export: {'; '.join(sorted(set(left_out.values()))) or 'no episodes'}")
+    shutil.rmtree(tree, ignore_errors=True)
+    assemble(parts, form, base, tree, partial(progress, "dataset"))
     return Summary(
         episodes=len(parts),
         frames=sum(part.length for part in parts),
@@ -162,7 +158,7 @@ def _make(paths: Sequence[Path], work: Path, settings: Settings, base: Base, pro
         fps=form.fps,
         cameras=form.cameras,
         resumed=resumed,
-        left_out={str(result.source): result.left_out for result in results if result.left_out},
+        left_out=left_out,
     )
 
 
@@ -177,13 +173,35 @@ def _read_form(work: Path) -> Form | None:
         return None
 
 
-def _put_in_place(tree: Path, out: Path) -> None:
+def _put_in_place(out: Path, mark: dict[str, Any]) -> None:
     """Move what is not in place yet; what says that there is a dataset moves last."""
-    files = sorted(
-        (path.relative_to(tree) for path in tree.rglob("*") if path.is_file()), key=lambda path: (path == INFO, path)
-    )
-    for file in files:
+    work = out / WORK
+    if mark["replace"]:
+        for name in _OURS:
+            if (out / name).exists():
+                (work / _OLD).mkdir(exist_ok=True)
+                (out / name).rename(work / _OLD / name)
+        _write_mark(work, {**mark, "replace": False})
+    tree = work / _TREE
+    files = [path.relative_to(tree) for path in tree.rglob("*") if path.is_file()]
+    for file in sorted(files, key=lambda file: (file == INFO, file)):
         (out / file).parent.mkdir(parents=True, exist_ok=True)
         (tree / file).replace(out / file)
-    for folder in {(out / file).parent for file in files}:
-        sync_folder(folder)
+        sync_folder((out / file).parent)
+    shutil.rmtree(work)
+
+
+def _read_mark(work: Path) -> dict[str, Any] | None:
+    try:
+        mark: dict[str, Any] = json.loads((work / _MARK).read_bytes())
+    except FileNotFoundError:
+        return None
+    return mark
+
+
+def _write_mark(work: Path, mark: dict[str, Any]) -> None:
+    write_atomically(work / _MARK, json.dumps(mark).encode())
+
+
+def _summary(mark: dict[str, Any]) -> Summary:
+    return Summary(**{**mark["summary"], "cameras": tuple(mark["summary"]["cameras"])})

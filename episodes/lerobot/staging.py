@@ -71,24 +71,14 @@ class Part:
         return self.folder / f"{key}.{'mp4' if key in form.video_keys else 'parquet'}"
 
 
-@dataclass(frozen=True, slots=True)
-class Staged:
-    """What became of one episode of the log."""
-
-    source: Path
-    parts: tuple[Part, ...]
-    left_out: str
-    """Why there are no parts; empty where there are."""
-
-
-def staged(path: Path, work: Path) -> Staged | None:
-    """What is there of an episode, from this export or one that was broken off; None where it is still to be made."""
+def staged(path: Path, work: Path) -> tuple[Part, ...]:
+    """The parts of an episode that a broken off export had made; none where it had not come to that."""
     folder = work / _key(path)
     try:
-        note = json.loads((folder / _NOTE).read_bytes())
+        notes = json.loads((folder / _NOTE).read_bytes())
     except FileNotFoundError:
-        return None
-    return Staged(path, _read_parts(folder, note["parts"]), note["left_out"])
+        return ()
+    return _read_parts(folder, notes)
 
 
 def stage(
@@ -98,8 +88,8 @@ def stage(
     form: Form | None,
     known: Collection[str],
     progress: Callable[[float], None],
-) -> tuple[Form, Staged]:
-    """Make the parts of one episode, or note why there are none.
+) -> tuple[Form, tuple[Part, ...], str]:
+    """Make the parts of one episode, if it has any.
 
     Args:
         path: a closed episode.
@@ -110,7 +100,7 @@ def stage(
         progress: told the share of the episode that is done, 0 to 1.
 
     Returns:
-        What a dataset of this episode looks like, and what became of the episode.
+        What a dataset of this episode looks like, its parts, and why there are none, if so.
 
     Raises:
         MisfitError: the episode does not fit ``form``.
@@ -122,14 +112,16 @@ def stage(
     left_out = _left_out(episode, steps, settings.only, known)
     if form is not None and not left_out:
         check_fit(path, own, form)
+    if left_out:
+        return own, (), left_out
     folder = work / _key(path)
     making = folder.with_name(folder.name + ".making")
     shutil.rmtree(making, ignore_errors=True)
     making.mkdir(parents=True)
-    parts = [] if left_out else _write_parts(making, episode, steps, own, settings, progress)
-    write_atomically(making / _NOTE, json.dumps({"left_out": left_out, "parts": parts}).encode())
+    notes = _write_parts(making, episode, steps, own, settings, progress)
+    write_atomically(making / _NOTE, json.dumps(notes).encode())
     making.rename(folder)
-    return own, Staged(path, _read_parts(folder, parts), left_out)
+    return own, _read_parts(folder, notes), ""
 
 
 def _read_parts(folder: Path, notes: Sequence[Mapping[str, Any]]) -> tuple[Part, ...]:
