@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
+from controller.workers.playback import STEP_S
 from export.bundle import Bundle
 
-INFERENCE = "inference"
+INFERENCE, PLAYBACK = "inference", "playback"
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,3 +29,8 @@ def policy_source(bundle: Bundle) -> ChunkSource:
     """The policy of a verified bundle."""
     arguments = ("--bundle", str(bundle.folder.resolve()))
     return ChunkSource(INFERENCE, "controller.workers.inference_process", arguments, bundle.manifest.action.step_s)
+
+
+def playback_source(motion: Path) -> ChunkSource:
+    """A recorded motion, as :func:`controller.workers.playback.write_motion` wrote it."""
+    return ChunkSource(PLAYBACK, "controller.workers.playback_process", ("--motion", str(motion.resolve())), STEP_S)

@@ -21,6 +21,7 @@ from controller.watch import Watch
 from controller.wiring.ipc import Node, new_namespace, remove_namespace, sweep
 from controller.wiring.process import Process
 from controller.wiring.topics import EVENTS, ORDERS, Topic, topics
+from controller.workers.playback import PACE
 from episodes.records import Order, OrderRecord
 from episodes.recovery import Recovered, recover_folder
 from episodes.schema.cadenza_pb2 import Event
@@ -305,7 +306,7 @@ class Supervisor:
         """Ordinary changes of mode and our own doings are on record; they need no line on the screen."""
         if event.kind == "control" and ("FAULT" in event.text or "->" not in event.text):
             self.say(f"control: {event.text}")
-        elif event.kind not in {"control", STATE} and event.source != "supervisor":
+        elif event.kind not in {"control", STATE, PACE} and event.source != "supervisor":
             self.say(f"{event.source}: {event.kind.replace('_', ' ')}: {event.text}")
 
     def _measure_memory(self) -> None:

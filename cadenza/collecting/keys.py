@@ -71,15 +71,18 @@ class TerminalKeys:
         self._restore()
 
     def pressed(self, _collector: Collector) -> list[Key | Reward]:
-        """Keys since the last call. Arrows and function keys, which send an escape first, mean nothing."""
-        text = _read(self._descriptor).decode(errors="replace")
+        """Keys since the last call."""
         found: list[Key | Reward] = []
-        for character in text.partition(_ESCAPE)[0].lower():
+        for character in self.typed():
             if character in KEYS:
                 found.append(KEYS[character])
             elif character in "0123456789":
                 found.append(Reward(float(character)))
         return found
+
+    def typed(self) -> str:
+        """Characters since the last call. Arrows and function keys, which send an escape first, mean nothing."""
+        return _read(self._descriptor).decode(errors="replace").partition(_ESCAPE)[0].lower()
 
     def _restore(self) -> None:
         if self._before is not None:

@@ -38,6 +38,8 @@ class Assignment:
     namespace: str
     bundle: Path | None
     camera: str | None
+    motion: Path | None = None
+    """File of a recorded motion, see :mod:`controller.workers.playback`."""
 
 
 class Child:
@@ -107,11 +109,12 @@ def run_child(name: str, work: Callable[[Child], None], argv: Sequence[str] | No
     parser.add_argument("--parent", type=int, required=True, help="process id of the supervisor")
     parser.add_argument("--bundle", type=Path)
     parser.add_argument("--camera")
+    parser.add_argument("--motion", type=Path)
     args = parser.parse_args(argv)
     die_with_parent(args.parent)
     child: Child | None = None
     try:
-        assignment = Assignment(read_resolved(args.robot), args.namespace, args.bundle, args.camera)
+        assignment = Assignment(read_resolved(args.robot), args.namespace, args.bundle, args.camera, args.motion)
         label = name if args.camera is None else f"{name} {args.camera}"
         child = Child(label, assignment)
         work(child)
