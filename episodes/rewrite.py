@@ -8,11 +8,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from mcap.records import Attachment, Channel, Message, Metadata, Schema
-from mcap.writer import CompressionType, Writer
 
+from episodes.mcapfile import McapFile
 from episodes.outcome import Outcome, Termination, ending, ending_facts
 from episodes.scan import Scan, open_episode
-from episodes.writer import CHUNK_BYTES, sync_folder
+from episodes.writer import sync_folder
 from spec.errors import CadenzaError
 
 ENDING = "outcome"
@@ -63,35 +63,28 @@ def rewrite(scan: Scan, target: Path, end: Callable[[Mapping[str, str] | None], 
     messages = 0
     ended: Mapping[str, str] | None = None
     with target.open("wb") as file:
-        writer = Writer(file, chunk_size=CHUNK_BYTES, compression=CompressionType.NONE)
-        writer.start(profile="cadenza", library="cadenza")
-        schemas: dict[int, int] = {0: 0}
+        writer = McapFile(file, "cadenza")
+        schemas: dict[int, Schema] = {}
         channels: dict[int, int] = {}
         for record in scan:
             match record:
-                case Schema() if record.id not in schemas:
-                    schemas[record.id] = writer.register_schema(record.name, record.encoding, record.data)
+                case Schema():
+                    schemas[record.id] = record
                 case Channel() if record.id not in channels:
-                    channels[record.id] = writer.register_channel(
-                        record.topic, record.message_encoding, schemas[record.schema_id], record.metadata
-                    )
+                    schema = schemas[record.schema_id]
+                    channels[record.id] = writer.channel(record.topic, schema.name, schema.data)
                 case Message():
                     messages += 1
-                    writer.add_message(
-                        channels[record.channel_id], record.log_time, record.data, record.publish_time, record.sequence
-                    )
+                    writer.message(channels[record.channel_id], record.log_time, record.data, record.sequence)
                 case Attachment():
-                    writer.add_attachment(
-                        record.create_time, record.log_time, record.name, record.media_type, record.data
-                    )
+                    writer.attachment(record.log_time, record.name, record.media_type, record.data)
                 case Metadata() if record.name == ENDING:
                     ended = record.metadata
                 case Metadata():
-                    writer.add_metadata(record.name, record.metadata)
+                    writer.metadata(record.name, record.metadata)
                 case _:
                     pass
-        writer.add_metadata(ENDING, dict(end(ended)))
+        writer.metadata(ENDING, end(ended))
         writer.finish()
-        file.flush()
         os.fsync(file.fileno())
     return messages

@@ -34,7 +34,8 @@ from export.bundle import read_bundle
 from spec.calibration import load_calibration
 from spec.errors import CadenzaError
 
-_PAUSE_S = 0.02
+_PAUSE_S = 0.03
+"""Looking more seldom costs less (what a turn costs beside its records is most of a millisecond) and loses more."""
 _RING_MB = 400.0
 """A minute of two cameras of 640x480 at 30 pictures a second."""
 _SAVE_BYTES = 2_000_000

@@ -107,7 +107,7 @@ class Recording:
             batch, most_bytes = self._batch(most_bytes)
             self._writer.write(batch)
             self._carried.see(batch)
-            if self.series.full(self._writer.bytes):
+            if self.series.full(self._writer.size):
                 self._turn()
         self._writer.service()
 
@@ -134,7 +134,7 @@ class Recording:
         """The next messages, up to the end of the slice or of the file; and what is left of the slice."""
         room = most_bytes
         if self.series.rotate_bytes is not None:
-            room = min(room, max(1, self.series.rotate_bytes - self._writer.bytes))
+            room = min(room, max(1, self.series.rotate_bytes - self._writer.size))
         batch: list[LogMessage] = []
         taken = 0
         while self._backlog and taken < room:
