@@ -98,6 +98,12 @@ def test_resting_ticks_begin_new_segments() -> None:
     assert segments(modes).tolist() == [0, 0, 1, 1, 1, 2, 2]
 
 
+def test_a_persons_turn_belongs_to_the_history_before_and_after_it() -> None:
+    """What the policy sees when it gets the arm back is where the person brought it."""
+    modes = np.array([Mode.POLICY, Mode.BLEND, Mode.HUMAN, Mode.HOLD, Mode.BLEND, Mode.POLICY])
+    assert segments(modes).tolist() == [0] * 6
+
+
 def test_a_regular_run_fills_every_slot() -> None:
     observed = 1000 + STEP * np.arange(6, dtype=np.int64) + np.array([0, 9, -8, 3, 0, -12])
     index, mask = history(observed, np.array([0, 1, 5]), 3, STEP)
