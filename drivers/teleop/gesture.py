@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 WITHIN_NS = 1_000_000_000
@@ -10,6 +11,8 @@ BRIEF_NS = 400_000_000
 """It must be on its way open again so soon after the first closing: something that is gripped is held longer."""
 CLOSED, OPEN = 0.8, 0.4
 """Shares of the way at which the gripper counts as closed, and as opened again."""
+SQUEEZED_RAD = 0.25
+"""So far past its goal, a gripper under torque is being squeezed shut."""
 
 
 @dataclass(slots=True)
@@ -46,3 +49,19 @@ class DoubleClose:
     def forget(self) -> None:
         """Begin anew."""
         self._was_open, self._closed_ns = False, None
+
+
+def closure(position: float, goal: float | None, ends: tuple[float, float]) -> float:
+    """How far a gripper is closed, 0 to 1. One that mirrors a goal under torque counts by how far it is squeezed past
+    that: else the follower's own gripping would be a gesture.
+
+    Args:
+        position: joint angle [rad].
+        goal: what it was told to mirror [rad]; None where it is free to move.
+        ends: of its travel [rad]. It is shut at the end that is nearer to zero.
+    """
+    low, high = ends
+    shut, wide = (high, low) if abs(high) < abs(low) else (low, high)
+    if goal is None:
+        return (position - wide) / (shut - wide)
+    return (position - goal) / math.copysign(SQUEEZED_RAD, shut - wide)

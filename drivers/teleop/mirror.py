@@ -12,8 +12,8 @@ from spec.robot import Arm, Limits
 
 GENTLE = 0.25
 """Share of the leader's velocity and acceleration limits used at first."""
-_EAGER = 0.5
-"""By how much that share grows in a second until the leader has caught up: after a target that moves briskly it would
+_EAGER = 0.25
+"""By so much that share grows in a second until the leader has caught up: after a target that moves briskly it would
 not otherwise."""
 CAUGHT_UP_RAD = 0.02
 """Nearer than this in every joint, the leader has caught up: about a dozen encoder ticks."""
