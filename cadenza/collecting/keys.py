@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import select
 import termios
 import time
@@ -39,7 +40,8 @@ HELP = (
 )
 _WORDS = {**{key.value: key for key in Key}, "start": Key.START_STOP, "stop": Key.START_STOP, "clear": Key.START_STOP}
 VALID = (*_WORDS, "reward X", "wait SECONDS")
-_ESCAPE = "\x1b"
+_SEQUENCE = re.compile(r"\x1b(?:\[[0-9;?]*[A-Za-z~]|O.|.)?")
+"""What arrows and function keys send."""
 
 
 class TerminalKeys:
@@ -81,8 +83,8 @@ class TerminalKeys:
         return found
 
     def typed(self) -> str:
-        """Characters since the last call. Arrows and function keys, which send an escape first, mean nothing."""
-        return _read(self._descriptor).decode(errors="replace").partition(_ESCAPE)[0].lower()
+        """Characters since the last call, without arrows and function keys."""
+        return _SEQUENCE.sub("", _read(self._descriptor).decode(errors="replace")).lower()
 
     def _restore(self) -> None:
         if self._before is not None:
