@@ -9,7 +9,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 
-from cadenza.picture import HUES, INK, FilmStrip, clean, draw_film, house_style
+from cadenza.picture import FAINT, HUES, INK, FilmStrip, clean, draw_film, house_style
+from cadenza.replay_deviation import Deviation
 from episodes.reader import Episode
 from spec.arrays import Float
 from spec.manifest import ImageInput
@@ -30,6 +31,7 @@ class Line:
     values: Float
     """[rad], shape (n, joints)."""
     hue: str
+    marker: str | None = "."
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -79,6 +81,30 @@ def draw_against(
     return figure
 
 
+def draw_deviation(title: str, names: Sequence[str], deviation: Deviation, strips: Sequence[FilmStrip]) -> Figure:
+    """Both motions of every joint, how far apart they were, and both films on one page.
+
+    Args:
+        title: headline.
+        names: of the joints.
+        deviation: of a replay.
+        strips: of the recording and of its replay.
+    """
+    with house_style():
+        figure = Figure(figsize=(13, 11.5), layout="constrained")
+        figure.suptitle(title, fontsize=13, fontweight="bold")
+        joints, apart, *films = figure.subfigures(4, 1, squeeze=False, height_ratios=[1.55, 0.9, 0.6, 0.6])[:, 0]
+        time = deviation.seconds
+        logged = Line("recorded", time, deviation.logged, FAINT)
+        _joints(joints, names, logged, [Line("replayed", time, deviation.measured, HUES[0], None)], ())
+        tool, by_joint = apart.subplots(1, 2, width_ratios=[1.7, 1.0])
+        _tool(tool, deviation)
+        _deviation_by_joint(by_joint, names, deviation)
+        for panel, strip, of in zip(films, strips, ("recorded", "replayed"), strict=True):
+            draw_film(panel, FilmStrip(f"{of}: {strip.camera}", strip.times, strip.images))
+    return figure
+
+
 def film(episode: Episode, camera: str, begin_s: float, end_s: float) -> FilmStrip:
     """Frames of one camera, evenly spread [s since the first tick]."""
     frames = episode.frames.get(camera)
@@ -100,7 +126,13 @@ def _joints(
         axes.plot(sent.time, sent.values[:, index], color=sent.hue, linewidth=2.4, label=sent.label)
         for line in wanted:
             axes.plot(
-                line.time, line.values[:, index], color=line.hue, linewidth=0.9, marker=".", ms=3, label=line.label
+                line.time,
+                line.values[:, index],
+                color=line.hue,
+                linewidth=1.1,
+                marker=line.marker,
+                ms=3,
+                label=line.label,
             )
         axes.set_title(name.replace("_", " "), loc="left", fontsize=9)
         clean(axes)
@@ -145,3 +177,34 @@ def _by_joint(axes: Axes, names: Sequence[str], apart: Sequence[Apart]) -> None:
 def _shade(axes: Axes, spans: Sequence[tuple[float, float]], label: str | None = None) -> None:
     for number, (begin, end) in enumerate(spans):
         axes.axvspan(begin, end, color=HUES[1], alpha=0.10, linewidth=0, label=label if number == 0 else None)
+
+
+def _tool(axes: Axes, deviation: Deviation) -> None:
+    if np.isfinite(deviation.tool_mm).any():
+        unit, values = "mm", deviation.tool_mm
+        title = "How far the tool was from where it was then"
+    else:
+        unit, title = "rad", "How far the joint was that was furthest from where it was then (the arm has no model)"
+        pairs = ((deviation.measured, deviation.logged), (deviation.sent, deviation.logged_sent))
+        values = np.stack([np.abs(a - b).max(axis=1) for a, b in pairs], axis=1)
+    for column, (label, hue) in enumerate((("measured", HUES[0]), ("sent", HUES[1]))):
+        axes.plot(deviation.seconds, values[:, column], color=hue, linewidth=1.1, label=label)
+    axes.set(xlabel="time of the recording [s]", ylabel=f"[{unit}]", ylim=(0, None))
+    axes.set_title(title, loc="left")
+    axes.legend(frameon=False, fontsize=8)
+    clean(axes)
+
+
+def _deviation_by_joint(axes: Axes, names: Sequence[str], deviation: Deviation) -> None:
+    rows = np.arange(len(names))[::-1].astype(float)
+    for offset, a, b, label, hue in (
+        (0.2, deviation.measured, deviation.logged, "measured", HUES[0]),
+        (-0.2, deviation.sent, deviation.logged_sent, "sent", HUES[1]),
+    ):
+        apart = np.abs(a - b) * 1e3
+        axes.barh(rows + offset, apart.max(axis=0), height=0.38, color=hue, alpha=0.3)
+        axes.barh(rows + offset, np.sqrt((apart**2).mean(axis=0)), height=0.38, color=hue, label=label)
+    axes.set(yticks=rows, yticklabels=[name.replace("_", " ") for name in names], xlabel="[mrad]")
+    axes.set_title("By joint: rms (dark) and maximum (light)", loc="left")
+    axes.legend(frameon=False, fontsize=8)
+    clean(axes)

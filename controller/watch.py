@@ -66,6 +66,8 @@ class Watch:
         self.tally = Tally()
         self.tick: TickRecord | None = None
         """The newest."""
+        self.newest: dict[str, str] = {}
+        """Text of the newest event of each ``source: kind``."""
         self.next_chunk = 0
         """First chunk number nobody has used."""
         self._recent: deque[tuple[int, Float]] = deque()
@@ -82,6 +84,7 @@ class Watch:
         while (content := self._events.receive()) is not None:
             event = Event.FromString(content)
             self.tally.events[f"{event.source}: {event.kind}"] += 1
+            self.newest[f"{event.source}: {event.kind}"] = event.text
             if "FAULT" in event.text:
                 self.tally.faults.append(event.text)
             events.append(event)

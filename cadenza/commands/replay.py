@@ -50,6 +50,8 @@ class Args:
     """With --arm: robot file. Any field can be overridden: --robot.control.rate_hz 100"""
     speed: float = 1.0
     """With --arm: 0.5 takes twice the time."""
+    teleop: bool = False
+    """With --arm: a person may take the arm over meanwhile; the motion goes on from where they leave it."""
     spawn: bool = False
     """With --view: open the viewer on it."""
     out: Path | None = None
@@ -95,7 +97,7 @@ def _arguments(way: str, files: Sequence[Path], args: Args, overrides: Mapping[s
         case "view":
             return (files[0], args.out, args.spawn)
         case _:
-            return (files[0], load_robot(args.config, overrides), args.speed, args.out)
+            return (files[0], load_robot(args.config, overrides), args.speed, args.teleop, args.out)
 
 
 def episode_files(path: Path) -> list[Path]:

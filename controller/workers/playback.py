@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from episodes.records import Driver
-from spec.arrays import Float
+from spec.arrays import Float, Int
 from spec.errors import SpecError
 from spec.files import write_atomically
 from spec.robot import Limits
@@ -93,9 +93,9 @@ class Pace(NamedTuple):
     over_ns: int
     """Length of the change; 0: at once."""
 
-    def seconds(self, now_ns: Float) -> Float:
+    def seconds(self, now_ns: Float | Int) -> Float:
         """Time of the recording at instants not before ``at_ns`` [s]; the rate follows 3u² − 2u³."""
-        passed = np.asarray(now_ns, dtype=np.float64) - self.at_ns
+        passed = (now_ns - self.at_ns).astype(np.float64)
         change = (self.to - self.rate) * 1e-9
         if not self.over_ns:
             return np.asarray(self.at_s + self.to * 1e-9 * passed)
@@ -167,7 +167,7 @@ class Playback:
             # The arm does something else, or stands: from there it is led in again.
             self._joined = False
             self._change(now_ns, 0.0, 0)
-            goal = self._motion.at(self._pace.seconds(np.array([now_ns])))[0]
+            goal = self._motion.at(self._pace.seconds(np.array([now_ns], dtype=np.int64)))[0]
             self._lead = self._led(now_ns, commanded, goal)
         else:
             self._joined = True
@@ -187,7 +187,7 @@ class Playback:
         pace = self._pace
         if pace.to == to and (over_ns or pace.rate_at(now_ns) == to):
             return
-        at_s = float(pace.seconds(np.array([now_ns]))[0])
+        at_s = float(pace.seconds(np.array([now_ns], dtype=np.int64))[0])
         self._pace = Pace(now_ns, at_s, pace.rate_at(now_ns), to, over_ns)
         self.paces.append(self._pace)
 
@@ -198,6 +198,6 @@ class Playback:
         return _Lead(now_ns, now_ns + round(max(fast, strong) * 1e9), begin.copy(), way)
 
     def _finish(self, now_ns: int) -> None:
-        through = float(self._pace.seconds(np.array([now_ns - SETTLE_NS]))[0]) >= self._motion.length_s
+        through = float(self._pace.seconds(np.array([now_ns - SETTLE_NS], dtype=np.int64))[0]) >= self._motion.length_s
         if self._ended_ns is None and self._joined and self._lead is None and through:
             self._ended_ns = now_ns

@@ -1,0 +1,248 @@
+"""``cadenza replay --arm``: moves an arm as it was moved in an episode, and tells how near it came."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Mapping
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from cadenza.collecting.keys import TerminalKeys
+from cadenza.picture import save
+from cadenza.replay_deviation import Deviation, deviation_of, figures
+from cadenza.replay_motion import Recorded, check_motion, motion_of
+from cadenza.replay_pictures import draw_deviation, film
+from controller.recorded import kinematics_of
+from controller.session import EpisodeResult, Session
+from controller.sources import PLAYBACK, playback_source
+from controller.supervisor import Supervisor
+from controller.workers.playback import FINISHED, PACE, Pace, write_motion
+from drivers.virtual import SimClient, VirtualRobot
+from episodes.outcome import Outcome, Termination
+from episodes.reader import Episode, read_episode
+from spec.calibration import load_calibration, with_takeover
+from spec.errors import CadenzaError, DeviceError, SpecError
+from spec.files import write_atomically
+from spec.robot import ChunkMode, Robot
+
+SCENE = "scene_seed"
+_FASTEST = 4.0
+_START_S = 30.0
+"""Longest time until the arm follows the playback [s]."""
+
+
+def run(
+    file: Path, robot: Robot, speed: float, teleop: bool, out: Path | None, console: Console
+) -> tuple[int, dict[str, Any]]:
+    """Exit status and JSON-able report.
+
+    Args:
+        file: episode.
+        robot: checked robot file; a virtual arm in it is started, with the scene of the episode.
+        speed: 1 is as fast as it was recorded.
+        teleop: a person may take the arm over.
+        out: folder of the run; a new one by default.
+        console: for progress and the table.
+
+    Raises:
+        CadenzaError: the motion does not fit the arm, or something is missing; nothing has moved then.
+    """
+    if not 0.0 < speed <= _FASTEST:
+        raise SpecError("--speed", speed, f"must be above 0 and at most {_FASTEST:g}")
+    if teleop and robot.teleop is None:
+        raise SpecError("--teleop", robot.name, "there is no device to take the arm over with in its robot file")
+    episode = read_episode(file)
+    recorded = motion_of(episode, speed)
+    check_motion(episode, recorded, robot)
+    load_calibration(robot.follower)
+    out = out or Path("runs") / f"replay-{datetime.now(UTC):%Y%m%d-%H%M%S}"
+    if out.exists() and not out.is_dir():
+        raise SpecError("--out", str(out), "is a file, not a folder")
+    result, done, supervisor = _play(episode, recorded, _for_playing(robot, teleop), teleop, out, console)
+    report: dict[str, Any] = {
+        "episode": str(file),
+        "replay": None if result.path is None else str(result.path),
+        "speed": speed,
+        "motion_s": recorded.motion.length_s,
+        "finished": result.termination is Termination.DONE,
+        "termination": result.termination.value,
+        "scene_success": done,
+        "deviation": None,
+        "picture": None,
+        "run": supervisor.report(),
+    }
+    if result.path is not None:
+        again = read_episode(result.path)
+        deviation = deviation_of(episode, recorded, again, kinematics_of(robot))
+        report["deviation"] = figures(deviation, episode.joints)
+        if len(deviation.seconds):
+            report["picture"] = str(out / "replay.png")
+            _draw(episode, recorded, again, deviation, report, out / "replay.png")
+    write_atomically(out / "report.json", (json.dumps(report, indent=2) + "\n").encode())
+    _print(report, console)
+    if supervisor.interrupted:
+        return 130, report
+    return 0 if report["finished"] else 1, report
+
+
+def _for_playing(robot: Robot, teleop: bool) -> Robot:
+    """Chunks of a playback agree with each other: there is nothing to average, and the newest is the right one."""
+    control = robot.control.model_copy(update={"mode": ChunkMode.LATEST})
+    robot = robot.model_copy(update={"control": control})
+    return with_takeover(robot) if teleop else robot
+
+
+def _play(
+    episode: Episode, recorded: Recorded, robot: Robot, teleop: bool, out: Path, console: Console
+) -> tuple[EpisodeResult, bool | None, Supervisor]:
+    try:
+        motion = write_motion(recorded.motion, out / "motion.npz")
+    except OSError as error:
+        raise CadenzaError(f"{out}: cannot write there: {error.strerror}; choose another --out") from None
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed:.1f} s"), TimeElapsedColumn())
+    with ExitStack() as stack:
+        progress = stack.enter_context(Progress(*columns, console=console, transient=True))
+        task = progress.add_task("starting", total=recorded.motion.length_s)
+        client: SimClient | None = None
+        if robot.virtual is not None:
+            virtual = stack.enter_context(VirtualRobot(robot, robot.virtual.seed))
+            robot, client = virtual.robot, virtual.client
+        supervisor = stack.enter_context(
+            Supervisor(
+                robot,
+                playback_source(motion),
+                out,
+                lambda line: console.print(line, markup=False, highlight=False),
+                teleop=teleop,
+            )
+        )
+        keys = stack.enter_context(TerminalKeys(sys.stdin)) if sys.stdin.isatty() else None
+        if keys is not None:
+            console.print("space: pause and go on, q: stop", highlight=False)
+        watcher = _Watcher(supervisor, client, episode, keys, progress, task)
+        result = _Playing(supervisor, watcher, _START_S).episode(0)
+        done = None if client is None or SCENE not in episode.labels else bool(client.state()["success"])
+        supervisor.close()
+    return result, done, supervisor
+
+
+class _Watcher:
+    """Says when the motion was played, and hears the keys meanwhile. Implements :class:`controller.session.Judge`."""
+
+    def __init__(
+        self,
+        supervisor: Supervisor,
+        client: SimClient | None,
+        episode: Episode,
+        keys: TerminalKeys | None,
+        progress: Progress,
+        task: TaskID,
+    ) -> None:
+        self._run, self._client, self._episode = supervisor, client, episode
+        self._keys, self._progress, self._task = keys, progress, task
+        self._paused = False
+        self.stopped = False
+
+    def prepare(self, _episode: int) -> Mapping[str, str]:
+        """The scene of the episode, where there is one to set."""
+        labels = {"replay_of": self._episode.path.name}
+        seed = self._episode.labels.get(SCENE)
+        if self._client is not None and seed is not None:
+            self._client.reset(int(seed))
+            labels[SCENE] = seed
+        self._progress.update(self._task, description="leading in")
+        return labels
+
+    def success(self) -> bool:
+        """True when it is over: played to its end, or stopped by a key."""
+        process = self._run.processes[PLAYBACK]
+        if process.restarts or process.refusal is not None:
+            raise DeviceError(process.refusal or "playback: died; a motion is not taken up again in the middle")
+        for key in "" if self._keys is None else self._keys.typed():
+            if key == " ":
+                self._paused = not self._paused
+                process.tell(do="stand" if self._paused else "go")
+            elif key == "q":
+                self.stopped = True
+        self._show()
+        return self.stopped or self._run.watch.tally.events[f"{PLAYBACK}: {FINISHED}"] > 0
+
+    def _show(self) -> None:
+        text, tick = self._run.watch.newest.get(f"{PLAYBACK}: {PACE}"), self._run.watch.tick
+        if text is None or tick is None:
+            return
+        pace = Pace(**json.loads(text))
+        seconds = float(pace.seconds(np.array([tick.now_ns]))[0])
+        doing = "paused" if self._paused else "playing" if pace.over_ns else "leading in"
+        self._progress.update(self._task, completed=seconds, description=doing)
+
+
+class _Playing(Session):
+    """One motion is one episode; how the task went is for nobody here to say."""
+
+    def _drive(self, began_s: float) -> tuple[Outcome, Termination]:
+        del began_s  # there is no time limit: a pause may last
+        self._wait(self._done, math.inf)
+        stopped = isinstance(self._judge, _Watcher) and self._judge.stopped
+        return Outcome.UNLABELLED, Termination.OPERATOR if stopped else Termination.DONE
+
+
+def _draw(
+    episode: Episode, recorded: Recorded, again: Episode, deviation: Deviation, report: Mapping[str, Any], path: Path
+) -> None:
+    tool = report["deviation"]["tool_mm"]["measured"]
+    apart = "" if tool["rms"] is None else f": tool {tool['rms']:.1f} mm rms, {tool['max']:.1f} mm at most"
+    camera = next((name for name, frames in episode.frames.items() if frames.jpeg and again.frames.get(name)), "")
+    begin_s = (recorded.begin_ns - int(episode.ticks["now_ns"][0])) * 1e-9
+    title = f"{episode.path.name} again at speed {report['speed']:g}{apart}"
+    strips = [film(episode, camera, begin_s, begin_s + recorded.motion.length_s)]
+    driven = again.ticks["now_ns"][0]
+    first = np.searchsorted(again.ticks["now_ns"], _begin_ns(again))
+    span = (again.ticks["now_ns"][[min(int(first), len(again.ticks) - 1), -1]] - driven) * 1e-9
+    strips.append(film(again, camera, float(span[0]), float(span[1])))
+    save(draw_deviation(title, episode.joints, deviation, strips), path)
+
+
+def _begin_ns(again: Episode) -> int:
+    paces = [Pace(**json.loads(event.text)) for event in again.events if event.kind == PACE]
+    return next((pace.at_ns for pace in paces if pace.to > 0.0), int(again.ticks["now_ns"][0]))
+
+
+def _print(report: Mapping[str, Any], console: Console) -> None:
+    ended = "played to its end" if report["finished"] else f"ended by {report['termination']}"
+    console.print(f"{report['episode']}: {ended}, at speed {report['speed']:g}", highlight=False, soft_wrap=True)
+    if report["deviation"] is not None:
+        _print_deviation(report["deviation"], console)
+    if report["scene_success"] is not None:
+        reached = "reached" if report["scene_success"] else "did not reach"
+        console.print(f"the object {reached} the goal this time", highlight=False)
+    for name in ("replay", "picture"):
+        if report[name] is not None:
+            console.print(f"{name} {report[name]}", highlight=False, soft_wrap=True)
+
+
+def _print_deviation(deviation: Mapping[str, Any], console: Console) -> None:
+    table = Table("deviation", "measured rms", "max", "sent rms", "max", box=None)
+    for column in table.columns[1:]:
+        column.justify = "right"
+    rows = {
+        **{
+            name.replace("_", " "): (each["measured_rad"], each["sent_rad"])
+            for name, each in deviation["joints"].items()
+        },
+        "tool": (deviation["tool_mm"]["measured"], deviation["tool_mm"]["sent"]),
+    }
+    for name, sizes in rows.items():
+        unit, digits = ("mm", 1) if name == "tool" else ("rad", 4)
+        cells = [size[key] for size in sizes for key in ("rms", "max")]
+        table.add_row(name, *("" if value is None else f"{value:.{digits}f} {unit}" for value in cells))
+    console.print(table)
