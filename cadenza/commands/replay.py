@@ -68,7 +68,7 @@ def main(argv: Sequence[str]) -> int:
     ways = [name for name in ("ticks", "against", "view", "arm") if getattr(args, name)]
     if len(ways) != 1:
         chosen = ", ".join(f"--{name}" for name in ways) or "none"
-        raise SpecError("cadenza replay", chosen, "choose one way", ("--ticks", "--against", "--view", "--arm"))
+        raise SpecError("way", chosen, "choose one", ("--ticks", "--against", "--view", "--arm"))
     if overrides and not args.arm:
         raise SpecError(
             "--robot.*", ", ".join(overrides), "only --arm uses a robot file; the others read the episode's"
@@ -77,7 +77,7 @@ def main(argv: Sequence[str]) -> int:
     if not files:
         raise CadenzaError("name at least one episode, e.g. cadenza replay runs/demo/episodes --ticks")
     if (args.view or args.arm) and len(files) != 1:
-        raise SpecError("cadenza replay", len(files), f"--{ways[0]} takes one episode")
+        raise SpecError(f"--{ways[0]}", f"{len(files)} episodes", "takes one at a time")
     console = Console(stderr=args.json)
     # Each way is imported by itself: the others may need what is not installed here.
     way = importlib.import_module(f"cadenza.replay_{ways[0]}")

@@ -90,7 +90,7 @@ class _Playing:
         self._playback.paces.clear()
         if self._playback.finished and not self._told:
             self._told = True
-            self._child.event(time.monotonic_ns(), FINISHED, f"{self._made} chunks")
+            self._child.event(time.monotonic_ns(), FINISHED, "the motion was played to its end")
 
     def _record(self, tick: TickRecord, targets: Float, started_ns: int) -> ChunkRecord:
         record = ChunkRecord(
