@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Any, Self, TextIO
 
 from controller.collection.collector import Collector, Reward
-from controller.collection.machine import accepts
+from controller.collection.machine import Phase, accepts
 from spec.robot import Key
 
 KEYS: dict[str, Key] = {
@@ -136,12 +136,15 @@ class LineKeys:
         return [key]
 
     def _valued(self, word: str, value: str, collector: Collector) -> list[Key | Reward]:
-        self._waiting.popleft()
         try:
             number = float(value)
         except ValueError:
+            self._waiting.popleft()
             collector.run.say(f"{word} {value!r}: not a number")
             return []
+        if word == "reward" and collector.now.phase is not Phase.RUNNING:
+            return []
+        self._waiting.popleft()
         if word == "reward":
             return [Reward(number)]
         self._until_s = time.monotonic() + number
@@ -169,4 +172,8 @@ def keys_of(stdin: TextIO, *, ends: bool) -> TerminalKeys | LineKeys:
 
 
 def _read(descriptor: int) -> bytes:
-    return os.read(descriptor, 256) if select.select([descriptor], [], [], 0)[0] else b""
+    """What waits there; nothing where the terminal is gone."""
+    try:
+        return os.read(descriptor, 256) if select.select([descriptor], [], [], 0)[0] else b""
+    except OSError:
+        return b""
