@@ -52,6 +52,7 @@ class Duo:
         self.silent = False
         self.frozen_ns: int | None = None
         self.broken: float | None = None
+        self.stiff = False
         self.away = np.zeros(2)
         self.push = 0.0
         self.held = self.pressed = Button.NONE
@@ -74,7 +75,8 @@ class Duo:
                 self.took_ns, self.grip = now, self.leader
             t, d = (now - self.took_ns) * 1e-9, 1e-6
             self.leader = self.grip + self.hand(t)
-            velocity, goal = ((self.hand(t + d) - self.hand(t)) / d,) * 2, NAN
+            velocity = ((self.hand(t + d) - self.hand(t)) / d,) * 2
+            goal = goal if self.stiff else NAN
         else:
             self.took_ns, self.leader = None, self.where.copy()
         self.pressed |= buttons

@@ -83,6 +83,34 @@ def test_taking_over_in_the_middle_of_a_fast_motion_is_no_jump() -> None:
     check_motion(duo.flags, duo.positions, duo.robot)
 
 
+@pytest.mark.parametrize("offset", [0.0, 0.2, -0.3])
+def test_what_is_asked_sets_out_from_the_motion_that_was_commanded(offset: float) -> None:
+    """However far the leader was pulled aside, and also the second time: nothing of the first turn is left."""
+    duo = Duo()
+    duo.curve = lambda t: 0.5 * math.sin(2.0 * math.pi * 0.7 * t)
+    duo.driving()
+    for _ in range(2):
+        duo.ticks(150)
+        before = duo.commands[-1].commanded
+        assert before is not None
+        duo.push, speed = offset, before.velocity[0]
+        duo.hand = lambda t, speed=speed: 0.1 * speed * (1.0 - math.exp(-10.0 * t))  # the leader's mass runs out
+        command = duo.tick(press=Button.TAKE)
+        goes_on = np.add(before.position, np.multiply(before.velocity, 0.005))
+        assert command.flags & Flag.TAKEN_OVER
+        assert command.asked == pytest.approx(tuple(goes_on), abs=1e-9)
+        duo.ticks(60)
+        blend = [command for command in duo.commands[-61:] if command.mode is Mode.BLEND]
+        asked = np.array([command.asked for command in blend])
+        assert np.abs(np.diff(asked, 2, axis=0)).max() <= 100.0 * 0.005**2  # a step would ask for 8,000 rad/s²
+        duo.ticks(60)  # 0.3 rad aside and against the motion is more than the joints can do in the time of a blend
+        assert duo.where == pytest.approx(duo.leader + offset, abs=0.01)
+        duo.push = 0.0
+        duo.tick(press=Button.RELEASE)
+        duo.until(Mode.POLICY, 60)
+    check_motion(duo.flags, duo.positions, duo.robot)
+
+
 def test_the_arm_follows_the_hand() -> None:
     duo = Duo().driving()
     duo.hand = wave
@@ -251,16 +279,32 @@ def test_without_a_device_in_the_robot_file_an_order_to_take_over_is_refused() -
     assert command.flags & Flag.TAKEOVER_REFUSED
 
 
+def test_servos_that_were_engaged_in_this_very_tick_have_not_said_yet_where_they_hold_the_arm() -> None:
+    """They sagged while they were silent; the leader is where the arm was."""
+    duo = Duo(machine({"force": False})).driving()
+    before = duo.where.copy()
+    duo.ticks(60, heard=NOBODY)
+    duo.where = before + 0.5
+    duo.away = -np.full(2, 0.5)
+    while not duo.tick().engage:
+        duo.where = before + 0.5
+    command = duo.tick(Order.TAKE_OVER)
+    assert command.flags & Flag.ENGAGED
+    assert command.obstacle is not Obstacle.NONE
+    assert command.driver is not Driver.HUMAN
+
+
 @pytest.mark.parametrize(
     ("wrong", "obstacle"),
     [
         ({"silent": True}, Obstacle.SILENT),
+        ({"frozen_ns": 10**12}, Obstacle.SILENT),
         ({"broken": math.nan}, Obstacle.SILENT),
         ({"broken": math.inf}, Obstacle.SILENT),
         ({"broken": 1e6}, Obstacle.SILENT),
         ({"away": np.array([0.0, 0.36])}, Obstacle.FAR),
     ],
-    ids=["silent", "nan", "infinite", "no angle", "too far"],
+    ids=["silent", "from the future", "nan", "infinite", "no angle", "too far"],
 )
 def test_an_arm_is_not_given_to_a_device_that_is_stale_or_elsewhere(wrong: dict[str, Any], obstacle: Obstacle) -> None:
     duo = Duo(machine({"force": False})).driving()
@@ -363,6 +407,13 @@ def test_the_operators_word_ends_a_persons_turn(order: Order) -> None:
     assert duo.ticks(100).driver is (Driver.POLICY if order is Order.START else Driver.NONE)
 
 
+def test_an_arm_that_is_being_stopped_is_not_given() -> None:
+    duo = Duo().driving()
+    duo.tick(Order.STOP)
+    command = duo.tick(press=Button.TAKE)
+    assert (command.mode, command.driver, command.obstacle) == (Mode.HOLD, Driver.NONE, Obstacle.NOT_READY)
+
+
 def test_the_operators_hold_wins_over_a_button_of_the_same_tick() -> None:
     duo = Duo().driving()
     command = duo.tick(Order.HOLD, Button.TAKE)
@@ -428,6 +479,32 @@ def test_who_lets_go_and_holds_on_for_a_moment_does_not_take_it_again() -> None:
     assert duo.tick().mode is Mode.BLEND
 
 
+def test_whoever_has_the_arm_does_not_leave_the_leader_alone() -> None:
+    """A leader that mirrors on, because it does not give way or the arm is only held, is not quiet for that."""
+    stiff = Duo()
+    stiff.stiff = True
+    stiff.taken().ticks(150)
+    held = Duo(machine({"dead_man": True}))
+    held.held = Button.DEAD_MAN
+    held.taken()
+    held.held = Button.NONE
+    assert held.ticks(150).mode is Mode.HOLD
+    held.held = Button.DEAD_MAN
+    for duo in (stiff, held):
+        duo.tick(press=Button.RELEASE)
+        duo.push = 0.2
+        assert not any(duo.tick().flags & Flag.FORCE for _ in range(150))
+
+
+def test_a_pull_is_over_when_the_device_is_no_longer_heard() -> None:
+    duo = Duo().driving()
+    duo.push = 0.5
+    assert duo.tick().flags & Flag.FORCE
+    duo.silent = True
+    duo.ticks(25)
+    assert not duo.commands[-1].flags & (Flag.FORCE | Flag.TAKEOVER_REFUSED)
+
+
 def test_a_leader_that_comes_back_from_silence_is_not_pulled_at() -> None:
     duo = Duo().driving()
     duo.silent = True
@@ -472,6 +549,13 @@ def test_nothing_drives_unless_the_dead_mans_button_is_held() -> None:
     newest = duo.lockstep.state.schedule.last
     assert newest is not None
     assert newest.observed_ns >= pressed_ns - PERIOD_NS
+
+
+def test_a_dead_mans_button_whose_device_is_gone_is_not_held() -> None:
+    duo = Duo(machine({"dead_man": True}))
+    duo.held = Button.DEAD_MAN
+    duo.driving().silent = True
+    assert duo.until(Mode.HOLD, 25) == 21
 
 
 def test_a_person_drives_only_while_the_dead_mans_button_is_held() -> None:
