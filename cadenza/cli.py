@@ -17,7 +17,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "run": ("cadenza.commands.run", "drive an arm with an exported policy"),
     "collect": ("cadenza.commands.collect", "record demonstrations, or a policy's runs with a person stepping in"),
     "sim": ("cadenza.commands.sim", "start the virtual arm"),
-    "calibrate": ("cadenza.commands.calibrate", "measure an arm: joints"),
+    "calibrate": ("cadenza.commands.calibrate", "measure an arm: joints, takeover"),
     "demos": ("cadenza.commands.demos", "record scripted demonstrations in the virtual arm"),
     "learn": ("cadenza.commands.learn", "train a policy: warmup"),
     "export": ("cadenza.commands.export", "turn a checkpoint into a bundle the robot can run"),
