@@ -18,7 +18,17 @@ from cadenza.arguments import parse
 from spec.errors import SpecError
 from spec.files import write_atomically
 
-BENCHMARKS = ("tick_work", "wakeup", "bus_rate", "chunk_latency", "daemon", "lockstep")
+BENCHMARKS = (
+    "tick_work",
+    "wakeup",
+    "bus_rate",
+    "chunk_latency",
+    "daemon",
+    "lockstep",
+    "recorder",
+    "recording",
+    "kills",
+)
 
 
 @dataclass(frozen=True)
