@@ -61,6 +61,8 @@ def examine(path: Path) -> Verdict:
     notes = []
     if not any(event.kind == "state" for event in episode.events):
         notes.append("no state on record: cadenza replay --ticks has nowhere to start")
+    if _unknown(episode).any():
+        notes.append("the policy drove by a chunk from before the recorder ran")
     if robot.model is not None and MODEL_FILE not in episode.attachments:
         notes.append("the arm's model is not in it")
     return Verdict(wrong, notes)
@@ -110,7 +112,7 @@ def _chunks(episode: Episode) -> list[str]:
     ticks = episode.ticks
     known = np.array([chunk.sequence for chunk in episode.chunks], dtype=np.int64)
     arrived = (ticks["flags"] & _ARRIVED != 0) & ~np.isin(ticks["arrived"], known)
-    used = (ticks["driver"] == Driver.POLICY) & (ticks["chunk"] >= 0) & ~np.isin(ticks["chunk"], known)
+    used = _unknown(episode) & (ticks["chunk"] > known.min(initial=np.iinfo(np.int64).max))
     found = []
     if any(not np.isfinite(chunk.targets).all() for chunk in episode.chunks):
         found.append("a chunk holds a number that is not finite")
@@ -119,6 +121,14 @@ def _chunks(episode: Episode) -> list[str]:
     if used.any():
         found.append(_at("a chunk in use is not on record", used, episode))
     return found
+
+
+def _unknown(episode: Episode) -> Bool:
+    """At which ticks the policy drove by a chunk that is not on record, shape (ticks,)."""
+    ticks = episode.ticks
+    known = np.array([chunk.sequence for chunk in episode.chunks], dtype=np.int64)
+    used: Bool = (ticks["driver"] == Driver.POLICY) & (ticks["chunk"] >= 0)
+    return used & ~np.isin(ticks["chunk"], known)
 
 
 def _at(what: str, broken: Bool, episode: Episode) -> str:
