@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from spec.calibration import Calibration, JointCalibration, load_calibration, save_calibration
+from spec.calibration import Calibration, JointCalibration, load_calibration, save_calibration, with_takeover
 from spec.errors import MisfitError, SpecError
-from spec.robot import Arm
+from spec.robot import Arm, Robot, Takeover, Teleop, TeleopDevice
 from spec.robotfile import load_robot
 
 VIRTUAL = Path(__file__).parents[2] / "robots/virtual.yaml"
@@ -63,3 +63,55 @@ def test_a_changed_servo_is_refused(arm: Arm) -> None:
     joints["gripper"] = joints["gripper"].model_copy(update={"inverted": not joints["gripper"].inverted})
     with pytest.raises(MisfitError, match=r"gripper\.inverted: calibrated with .*calibrate again"):
         load_calibration(arm.model_copy(update={"joints": joints}))
+
+
+@pytest.fixture
+def robot(tmp_path: Path) -> Robot:
+    """A robot whose leader has no takeover thresholds yet."""
+    robot = load_robot(VIRTUAL)
+    assert robot.leader is not None
+    leader = robot.leader.model_copy(update={"calibration": tmp_path / "leader.json"})
+    save_calibration(calibration_of(leader), leader.calibration)
+    return robot.model_copy(update={"leader": leader, "teleop": Teleop()})
+
+
+def thresholds(arm: Arm, rad: float = 0.1) -> Takeover:
+    return Takeover(position=dict.fromkeys(arm.names, rad), current=dict.fromkeys(arm.names, 0.5), lag_s=0.03)
+
+
+def test_without_thresholds_no_pull_counts(robot: Robot) -> None:
+    resolved = with_takeover(robot)
+    assert resolved.teleop is not None
+    assert not resolved.teleop.force
+    assert resolved.teleop.takeover is None
+
+
+def test_thresholds_come_from_the_leaders_calibration_unless_the_robot_file_has_its_own(robot: Robot) -> None:
+    assert robot.leader is not None
+    assert robot.teleop is not None
+    measured, own = thresholds(robot.leader, 0.1), thresholds(robot.leader, 0.2)
+    save_calibration(calibration_of(robot.leader).model_copy(update={"takeover": measured}), robot.leader.calibration)
+    resolved = with_takeover(robot).teleop
+    assert resolved is not None
+    assert resolved.force
+    assert resolved.takeover == measured
+    settled = robot.model_copy(update={"teleop": robot.teleop.model_copy(update={"takeover": own})})
+    assert with_takeover(settled) == settled
+
+
+def test_thresholds_of_other_joints_are_refused(robot: Robot) -> None:
+    assert robot.leader is not None
+    wrong = Takeover(position={"knee": 0.1}, current={"knee": 0.1}, lag_s=0.0)
+    save_calibration(calibration_of(robot.leader).model_copy(update={"takeover": wrong}), robot.leader.calibration)
+    with pytest.raises(MisfitError, match=r"takeover\.position: joints \['knee'\].*cadenza calibrate takeover"):
+        with_takeover(robot)
+
+
+@pytest.mark.parametrize(
+    "teleop", [None, Teleop(force=False), Teleop(device=TeleopDevice.GAMEPAD)], ids=["none", "no force", "gamepad"]
+)
+def test_where_no_leader_is_felt_at_nothing_is_read(robot: Robot, teleop: Teleop | None) -> None:
+    assert robot.leader is not None
+    robot.leader.calibration.unlink()
+    without = robot.model_copy(update={"teleop": teleop})
+    assert with_takeover(without) is without
