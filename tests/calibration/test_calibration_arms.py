@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cadenza.commands import calibrate
+from cadenza.commands import calibrate, calibrate_joints
 from calibration.automatic import Route, Stage, measure_automatically, stops
 from calibration.bench import Bench
 from calibration.guided import measure_by_hand
@@ -131,7 +131,7 @@ def test_a_calibration_the_arm_contradicts_does_not_replace_the_former(virtual: 
         if former is not None:
             path.write_bytes(former)
         with pytest.raises(DeviceError, match=r"shoulder_pan: stands at .* outside its sweep"):
-            calibrate._keep(wrong, arm, hold=False)
+            calibrate_joints._keep(wrong, arm, hold=False)
         assert (path.read_bytes() if path.exists() else None) == former
 
 
