@@ -11,6 +11,7 @@ import io
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -75,8 +76,8 @@ def read_motion(path: Path) -> Motion:
     try:
         with np.load(path, allow_pickle=False) as content:
             return Motion(content["seconds"], content["position"], float(content["speed"]))
-    except (OSError, ValueError, KeyError, EOFError) as error:
-        raise SpecError(str(path), str(error), "holds no motion") from None
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
+        raise SpecError(str(path), " ".join(str(error).split()), "holds no motion") from None
 
 
 class Pace(NamedTuple):
