@@ -1,38 +1,29 @@
 """What recording costs: 500 ticks a second and two cameras of 640x480 at 30 pictures a second, into a real recorder
-process over real shared memory, and how much a kill -9 loses."""
+process over real shared memory."""
 
 from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
-import cv2
-import numpy as np
-
-from benchmarks.rig import virtual_robot
+from benchmarks.stand_ins.camera import busy_room
+from benchmarks.stand_ins.daemon import RATE_HZ, full_rate_robot
 from controller.wiring.ipc import Node, new_namespace, remove_namespace
 from controller.wiring.topics import TICKS, frames_topic, topics
-from episodes.reader import read_episode
 from episodes.records import FrameHeader, TickRecord
-from episodes.recovery import recover_folder
-from spec.observation import encode_jpeg
 from spec.robot import Robot
-
-RATE_HZ = 500
-KILLS = 5
 
 
 def measure(seconds: float) -> dict[str, object]:
-    """CPU share of one core, drops, bytes, and control data lost by kill -9 [ms]."""
-    robot = virtual_robot({"control.rate_hz": str(RATE_HZ)})
+    """CPU share of one core, drops, bytes."""
+    robot = full_rate_robot()
     with tempfile.TemporaryDirectory(prefix="cadenza-bench-") as folder:
-        return {**_record(robot, Path(folder), seconds), "kill_9": _kill(robot, Path(folder))}
+        return _record(robot, Path(folder), seconds)
 
 
 class _Source:
@@ -45,8 +36,7 @@ class _Source:
         self._ticks = self.node.publisher(TICKS)
         self._frames = {name: self.node.publisher(frames_topic(name)) for name in robot.cameras}
         self._fps = next(iter(robot.cameras.values())).fps
-        scene = np.random.default_rng(0).integers(0, 255, (70, 93, 3), dtype=np.uint8)
-        self.jpeg = encode_jpeg(cv2.resize(scene, (640, 480), interpolation=cv2.INTER_CUBIC), 90)  # as a busy room
+        self.jpeg = busy_room(next(iter(robot.cameras.values())), 0)
         description = folder / "robot.json"
         description.write_text(robot.model_dump_json(), encoding="utf-8")
         command = ["--robot", str(description), "--namespace", self._namespace, "--parent", str(os.getpid())]
@@ -117,25 +107,6 @@ def _record(robot: Robot, folder: Path, seconds: float) -> dict[str, object]:
         "dropped": sum(dropped.values()),
         "megabytes_per_s": size / 1e6 / seconds,
     }
-
-
-def _kill(robot: Robot, folder: Path) -> dict[str, float]:
-    lost: list[float] = []
-    for number in range(KILLS):
-        here = folder / f"kill-{number}"
-        here.mkdir()
-        source = _Source(robot, here)
-        try:
-            source.tell("opened", do="open", path=str(here / "a.mcap"))
-            last_ns = source.publish(0.6 + 0.037 * number)
-            source.recorder.send_signal(signal.SIGKILL)
-            source.recorder.wait()
-        finally:
-            source.close()
-        (found,) = recover_folder(here)
-        assert found.episode is not None
-        lost.append((last_ns - int(read_episode(found.episode, cameras=()).ticks["now_ns"][-1])) * 1e-6)
-    return {"kills": KILLS, "lost_ms_median": float(np.median(lost)), "lost_ms_max": max(lost)}
 
 
 if __name__ == "__main__":
