@@ -89,7 +89,7 @@ def transitions(
     if not len(at):
         return _none(names, len(episode.joints))
     done = np.ones(len(at), dtype=np.bool_)
-    done[:-1] = (np.diff(at) != 1) | (np.diff(samples.segment[at]) != 0)
+    done[:-1] = np.diff(at) != 1
     driver = episode.ticks["driver"][newest_at(tick_ns, due[at])]
     last = np.zeros(len(at), dtype=np.bool_)
     last[-1] = step[at[-1]] + 1 == len(grid) - 1  # if the last sight was earlier, nobody knows how it came to its end

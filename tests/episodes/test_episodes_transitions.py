@@ -24,28 +24,30 @@ STALE = 250_000_000
 """As the robot file has it."""
 
 
+def spans(what: st.SearchStrategy, at_most: int) -> st.SearchStrategy:
+    """Stretches of ticks or frames to which something happens: start, length, what."""
+    return st.lists(st.tuples(st.integers(0, 80), st.integers(1, 25), what), max_size=at_most)
+
+
 @st.composite
 def logs(draw: st.DrawFn) -> Episode:
     """Logs with late and missing ticks, rests, takeovers, blind cameras, silent ticks and rewards."""
-    gaps = draw(st.lists(st.sampled_from([1, 1, 1, 1, 2, 7, 12]), min_size=1, max_size=60))
+    gaps = draw(st.lists(st.sampled_from([1, 1, 1, 1, 1, 1, 2, 12]), min_size=20, max_size=80))
     jitter = draw(st.lists(st.integers(0, TICK // 2), min_size=len(gaps), max_size=len(gaps)))
     times = (np.cumsum(gaps) * TICK + np.array(jitter) + 10**9).tolist()
     ticks = tick_array(times)
-    for start, length, mode, driver in draw(
-        st.lists(
-            st.tuples(
-                st.integers(0, 59), st.integers(1, 20), st.sampled_from(list(Mode)), st.sampled_from(list(Driver))
-            ),
-            max_size=4,
-        )
-    ):
-        ticks["mode"][start : start + length], ticks["driver"][start : start + length] = mode, driver
-    for silent in draw(st.lists(st.integers(0, 59), max_size=5)):
-        ticks["sent"][silent : silent + 1] = math.nan
-    frames = {
-        name: sorted(draw(st.lists(st.integers(times[0] - STALE, times[-1]), min_size=1, max_size=12, unique=True)))
-        for name in ("top", "front")
-    }
+    for start, length, mode in draw(spans(st.sampled_from(list(Mode)), 2)):
+        ticks["mode"][start : start + length] = mode
+    for start, length, driver in draw(spans(st.sampled_from(list(Driver)), 3)):
+        ticks["driver"][start : start + length] = driver
+    for start, length, _ in draw(spans(st.none(), 1)):
+        ticks["sent"][start : start + length] = math.nan
+    frames = {}
+    for name in ("top", "front"):
+        seen = np.arange(times[0] + draw(st.integers(-STEP, STEP)), times[-1], 33_000_000)
+        for start, length, _ in draw(spans(st.none(), 1)):
+            seen[start : start + length] = 0
+        frames[name] = seen[seen > 0].tolist()
     rewards = draw(st.lists(st.tuples(st.integers(times[0] - STEP, times[-1] + STEP), st.floats(-2, 2)), max_size=4))
     outcome = draw(st.sampled_from(list(Outcome)))
     return episode_of(ticks, frames, rewards, outcome, draw(st.sampled_from(list(Termination))))
