@@ -21,6 +21,7 @@ from controller.watch import Watch
 from controller.wiring.ipc import Node, new_namespace, remove_namespace, sweep
 from controller.wiring.process import Process
 from controller.wiring.topics import EVENTS, ORDERS, Topic, topics
+from controller.workers.disk import DiskBounds
 from controller.workers.playback import PACE
 from episodes.records import Order, OrderRecord
 from episodes.recovery import Recovered, recover_folder
@@ -35,8 +36,7 @@ READY_S = 20.0
 """Longest time any process may take to become ready [s]; usual is under two."""
 STOP_S = 4.0
 """Longest time to end; the arm needs up to two seconds to come to rest."""
-LEAST_FREE_BYTES = 500_000_000
-"""An episode of ten minutes with two cameras takes about as much."""
+LEAST_FREE_BYTES = DiskBounds().begin
 
 CONTROL, RECORDER, TELEOP = "control", "recorder", "teleop"
 

@@ -30,9 +30,9 @@ class DiskBounds:
     """Free bytes below which something is done."""
 
     low: int = 2_000_000_000
-    """Half an hour with two cameras of 640x480 at 30 pictures a second takes about 10 GB."""
+    """Five minutes with two cameras of 640x480 at 30 pictures a second take about as much."""
     begin: int = 500_000_000
-    """No recording begins below this."""
+    """No recording begins below this: ten minutes with two cameras of 320x240 take about as much."""
     shed: int = 300_000_000
     full: int = 100_000_000
     """Room for whatever closing a file needs, and for the logs of the run."""
