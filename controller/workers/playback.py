@@ -74,7 +74,7 @@ def write_motion(motion: Motion, path: Path) -> Path:
 def read_motion(path: Path) -> Motion:
     """Raises SpecError for a file that holds no motion."""
     try:
-        with np.load(path, allow_pickle=False) as content:
+        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as content:
             return Motion(content["seconds"], content["position"], float(content["speed"]))
     except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
         raise SpecError(str(path), " ".join(str(error).split()), "holds no motion") from None
