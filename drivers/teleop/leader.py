@@ -14,7 +14,7 @@ from drivers.arm import BusFault, Reading
 from drivers.dynamixel.arm import DynamixelArm
 from drivers.teleop.contract import Follow
 from drivers.teleop.gesture import DoubleClose, closure
-from drivers.teleop.grip import Grip
+from drivers.teleop.grip import DAMPING, Grip
 from drivers.teleop.mirror import Mirror
 from drivers.teleop.presses import Pulse
 from spec.arrays import Float
@@ -145,15 +145,20 @@ class LeaderArm:
             self._attempt(self._take_hold)
 
     def _give_way(self) -> None:
-        if not self._light:
+        if self._light:
+            if self.hands is not Hands.MIRRORING:
+                self.grip.hold()
+            self.grip.damp(0)
+        else:
             self.grip.let_go()
-        elif self.hands is not Hands.MIRRORING:
-            self.grip.hold()
         self._now_do(Hands.YIELDING)
 
     def _take_hold(self) -> None:
-        held = self._light and self.hands is Hands.YIELDING
-        self._now_do(Hands.MIRRORING, self._position if held else self.grip.hold())
+        if self._light and self.hands is Hands.YIELDING:
+            self.grip.damp(DAMPING)
+            self._now_do(Hands.MIRRORING, self._position)
+        else:
+            self._now_do(Hands.MIRRORING, self.grip.hold())
 
     def _now_do(self, hands: Hands, position: Float | None = None) -> None:
         if position is not None:
