@@ -38,4 +38,4 @@ def _motions(flags: np.ndarray, commanded: np.ndarray) -> list[np.ndarray]:
     for engaged in np.flatnonzero(flags & int(Flag.ENGAGED)):
         readable = np.flatnonzero(heard[engaged:])
         begins.append(int(engaged + readable[0]) if len(readable) else len(flags))
-    return np.split(commanded, sorted(set(begins) - {0}))
+    return [motion for motion in np.split(commanded, sorted(set(begins) - {0})) if len(motion)]

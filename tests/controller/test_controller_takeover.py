@@ -254,6 +254,15 @@ def test_what_the_policy_says_while_a_person_drives_is_on_record_and_faults_nobo
     assert duo.tick(sent=bad).fault is Fault.NONFINITE
 
 
+def test_who_takes_the_arm_in_the_very_tick_in_which_the_policy_would_be_faulted_has_it() -> None:
+    duo = Duo().driving()
+    duo.policy = False
+    for count in range(3):
+        bad = chunk(duo.sequence, duo.lockstep.now_ns, lambda _t: math.nan)
+        command = duo.tick(sent=bad, press=Button.TAKE if count == 2 else Button.NONE)
+    assert (command.driver, command.fault) == (Driver.HUMAN, Fault.NONE)
+
+
 # What stands in the way
 
 
@@ -361,6 +370,18 @@ def test_when_the_device_is_lost_the_arm_is_held_and_goes_on_with_the_person_whe
     assert (command.mode, command.driver, command.alpha) == (Mode.BLEND, Driver.HUMAN, 1.0)
     duo.until(Mode.HUMAN, 50)
     check_motion(duo.flags, duo.positions, duo.robot)
+
+
+def test_a_lost_device_is_waited_for_also_where_the_arm_was_taken_out_of_a_rest() -> None:
+    duo = Duo().driving()
+    duo.tick(Order.HOLD)
+    duo.ticks(60)
+    duo.tick(press=Button.TAKE)
+    duo.ticks(60)
+    duo.silent = True
+    duo.until(Mode.HOLD, 25)
+    duo.silent = False
+    assert duo.tick().driver is Driver.HUMAN
 
 
 def test_a_device_that_comes_back_elsewhere_does_not_get_the_arm() -> None:
@@ -534,10 +555,16 @@ def test_a_pull_from_too_far_away_is_refused_and_said() -> None:
 
 def test_nothing_drives_unless_the_dead_mans_button_is_held() -> None:
     duo = Duo(machine({"dead_man": True}))
+    duo.where = np.full(2, -0.5)
     duo.tick(Order.START)
     assert duo.ticks(100).mode is Mode.HOLD
     duo.held = Button.DEAD_MAN
-    duo.until(Mode.POLICY, 60)
+    assert duo.tick().mode is Mode.EASE_IN
+    duo.ticks(20)
+    duo.held = Button.NONE
+    assert duo.tick().mode is Mode.HOLD
+    duo.held = Button.DEAD_MAN
+    duo.until(Mode.POLICY, 400)
     duo.ticks(50)
     duo.held = Button.NONE
     command = duo.tick()
