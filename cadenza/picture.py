@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,6 +47,7 @@ def draw_run(
     period_us: float,
     trace: JointTrace,
     strip: FilmStrip,
+    hands: Callable[[SubFigure], None] | None = None,
 ) -> Figure:
     """Timing, joints and camera of a run on one page.
 
@@ -57,16 +58,20 @@ def draw_run(
         period_us: control period [µs].
         trace: joints of one episode.
         strip: frames of the same episode.
+        hands: draws how the arm changed hands in another episode; None where it never did.
     """
+    heights = [1.0, 1.55, 0.8] if hands is None else [1.0, 1.55, 0.8, 1.1]
     with house_style():
-        figure = Figure(figsize=(13, 9.5), layout="constrained")
+        figure = Figure(figsize=(13, 2.84 * sum(heights)), layout="constrained")
         figure.suptitle(title, fontsize=13, fontweight="bold")
-        timing, joints, camera = figure.subfigures(3, 1, squeeze=False, height_ratios=[1.0, 1.55, 0.8])[:, 0]
+        timing, joints, camera, *last = figure.subfigures(len(heights), 1, squeeze=False, height_ratios=heights)[:, 0]
         left, right = timing.subplots(1, 2)
         _lateness(left, lateness_us)
         _phases(right, phases_us, period_us)
         _joints(joints, trace)
         draw_film(camera, strip)
+        if hands is not None:
+            hands(last[0])
     return figure
 
 

@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,21 +16,32 @@ from rich.table import Table
 
 from cadenza.arguments import check_length, parse, split_robot_overrides
 from cadenza.commands.run import RunResult, run_episodes
+from cadenza.intervention import Intervention, collect_one, replay_every_tick, replay_on_the_arm
 from cadenza.picture import draw_run, save
 from cadenza.report import film_strip, joined_phases, joint_trace, lateness_us
-from episodes.outcome import Outcome
+from cadenza.takeover_picture import draw_takeover, takeover_trace
+from controller.collection.machine import End
+from episodes.outcome import Outcome, Termination
 from episodes.reader import read_episode
+from export.bundle import Bundle
 from export.exporter import export_checkpoint
 from spec.errors import CadenzaError
 from spec.files import write_atomically
+from spec.robot import Robot
 from spec.robotfile import load_robot
 
 PICTURE_CAMERA = "front"
+REPLAY_MM = 5.0
+"""The tool follows the recorded motion this well when it is played again: rms over the motion [mm]."""
 
 
 @dataclass(frozen=True, slots=True)
 class Args:
-    """Export the shipped policy, run it on the virtual arm in real time, and report.
+    """Export the shipped policy, run it on the virtual arm in real time, step in once, replay it all, and report.
+
+    At the end a scripted person takes the arm out of the policy's hands by the leader arm, moves on, and gives it
+    back. Every tick of every episode is then decided once more from what is on record, and that last episode is
+    played to the arm again.
 
     Writes report.json, demo.png, the bundle and the episodes into --out. Exit status 1 when a bar of the demo is
     broken (the report says which), 0 otherwise.
@@ -78,17 +90,68 @@ def main(argv: Sequence[str]) -> int:
     result = run_episodes(robot, bundle, args.out, args.episodes, args.episode_seconds, console)
     if not any(len(episode.ticks) for episode in result.recorded):
         raise CadenzaError(f"{args.out}: no episode was recorded; see {args.out / 'logs'}")
-    bars = judge(result.report)
+    last = None if result.interrupted else _step_in(robot, bundle, args, result, console)
+    bars = judge(result.report) + (() if last is None else judge_last(last))
     picture = args.out / "demo.png"
-    _draw(result, picture)
-    report = {**result.report, "bars": {bar.name: bar.held for bar in bars}, "picture": str(picture)}
+    _draw(result, None if last is None else last.intervention.path, picture)
+    more = {} if last is None else last.report()
+    report = {**result.report, **more, "bars": {bar.name: bar.held for bar in bars}, "picture": str(picture)}
     write_atomically(args.out / "report.json", (json.dumps(report, indent=2) + "\n").encode())
     if args.json:
         print(json.dumps(report, indent=2))
     _print(bars, report, args.out, console)
-    if result.interrupted:
+    if result.interrupted or (last is not None and last.interrupted):
         return 130
     return 0 if result.sound and all(bar.held for bar in bars) else 1
+
+
+@dataclass(frozen=True, slots=True)
+class LastPart:
+    """The intervention, and what its replays came to; None for those that there was nothing for."""
+
+    intervention: Intervention
+    ticks: Mapping[str, Any] | None
+    arm: Mapping[str, Any] | None
+
+    @property
+    def interrupted(self) -> bool:
+        arm_stopped = self.arm is not None and self.arm["termination"] == Termination.OPERATOR
+        return self.intervention.collected.ending is End.INTERRUPTED or arm_stopped
+
+    def report(self) -> dict[str, Any]:
+        """JSON-able."""
+        return {"intervention": self.intervention.collected.report, "replay_ticks": self.ticks, "replay_arm": self.arm}
+
+
+def _step_in(robot: Robot, bundle: Bundle, args: Args, result: RunResult, console: Console) -> LastPart:
+    """One more episode, in which a person steps in; then everything again."""
+    console.print("a scripted person steps in", highlight=False)
+    if robot.virtual is not None:  # a scene that was not seen yet
+        scene = robot.virtual.model_copy(update={"seed": robot.virtual.seed + args.episodes})
+        robot = robot.model_copy(update={"virtual": scene})
+    intervention = collect_one(robot, bundle, args.out, args.episode_seconds, console)
+    if intervention.path is None or intervention.collected.ending is End.INTERRUPTED:
+        return LastPart(intervention, None, None)
+    console.print("deciding every tick again", highlight=False)
+    files = [*(episode.path for episode in result.recorded), intervention.path]
+    ticks = replay_every_tick(files)
+    console.print("playing the last episode to the arm again", highlight=False)
+    return LastPart(intervention, ticks, replay_on_the_arm(intervention.path, robot, args.out / "replay"))
+
+
+def judge_last(last: LastPart) -> tuple[Bar, ...]:
+    """Hold the last part against what it has to show."""
+    bars = [Bar("intervention", last.intervention.shown, "taken, given back", last.intervention.held)]
+    if last.ticks is not None:
+        equal, count = last.ticks["bit_equal"], len(last.ticks["episodes"])
+        shown = f"{last.ticks['bit_equal_ticks']:,}, {equal} of {count} episodes"
+        bars.append(Bar("ticks replayed", shown, "all bit-equal", equal == count))
+    if last.arm is not None:
+        apart = (last.arm["deviation"] or {}).get("tool_mm", {}).get("measured", {}).get("rms")
+        shown = "not played" if apart is None else f"tool {apart:.1f} mm off, rms"
+        near = apart is not None and apart <= REPLAY_MM and last.arm["finished"]
+        bars.append(Bar("arm replayed", shown, f"at most {REPLAY_MM:g} mm", near))
+    return tuple(bars)
 
 
 def judge(report: Mapping[str, Any]) -> tuple[Bar, ...]:
@@ -104,7 +167,7 @@ def judge(report: Mapping[str, Any]) -> tuple[Bar, ...]:
     )
 
 
-def _draw(result: RunResult, path: Path) -> None:
+def _draw(result: RunResult, intervention: Path | None, path: Path) -> None:
     shown = next((e for e in result.recorded if e.outcome is Outcome.SUCCESS), result.recorded[0])
     shown = read_episode(shown.path, cameras=(PICTURE_CAMERA,))
     report = result.report
@@ -114,9 +177,10 @@ def _draw(result: RunResult, path: Path) -> None:
     )
     lateness = np.concatenate([lateness_us(episode) for episode in result.recorded])
     strip = film_strip(shown, PICTURE_CAMERA)
-    figure = draw_run(
-        title, lateness, joined_phases(result.recorded), 1e6 / report["rate_hz"], joint_trace(shown), strip
-    )
+    phases, period_us = joined_phases(result.recorded), 1e6 / report["rate_hz"]
+    trace = None if intervention is None else takeover_trace(read_episode(intervention, cameras=()))
+    hands = None if trace is None else partial(draw_takeover, trace=trace)
+    figure = draw_run(title, lateness, phases, period_us, joint_trace(shown), strip, hands)
     save(figure, path)
 
 
