@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import track
 
 from cadenza.report import lateness_us, percentiles
+from episodes.messages import CAMERA_PREFIX, CHUNKS
 from episodes.reader import Episode
 from episodes.records import Driver
 from episodes.recovery import being_written
@@ -51,7 +52,7 @@ def interventions(episode: Episode) -> dict[str, Any]:
 
 def summary(episode: Episode) -> dict[str, Any]:
     """One episode in figures, JSON-able."""
-    ended = episode.ending
+    ended, carried = episode.ending, episode.carried
     return {
         "path": str(episode.path),
         "outcome": episode.outcome.value,
@@ -64,8 +65,8 @@ def summary(episode: Episode) -> dict[str, Any]:
         "missed_ticks": int(episode.ticks["skipped"].sum()),
         "interventions": interventions(episode),
         "lateness_us": percentiles(lateness_us(episode), (50, 99)),
-        "chunks": len(episode.chunks),
-        "frames": {name: len(frames) for name, frames in episode.frames.items()},
+        "chunks": len(episode.chunks) - carried.get(CHUNKS, 0),
+        "frames": {name: len(frames) - carried.get(CAMERA_PREFIX + name, 0) for name, frames in episode.frames.items()},
         "events": len(episode.events),
         "megabytes": round(episode.path.stat().st_size / 1e6, 2),
         "damage": episode.damage,

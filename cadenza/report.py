@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cadenza.picture import FilmStrip, JointTrace
+from episodes.messages import CHUNKS
 from episodes.outcome import Outcome
 from episodes.reader import Episode
 from episodes.records import Flag, Mode
@@ -101,7 +102,8 @@ def film_strip(episode: Episode, camera: str) -> FilmStrip:
 
 
 def _inference_ms(episode: Episode) -> list[float]:
-    return [(chunk.finished_ns - chunk.started_ns) * 1e-6 for chunk in episode.chunks]
+    made = episode.chunks[episode.carried.get(CHUNKS, 0) :]
+    return [(chunk.finished_ns - chunk.started_ns) * 1e-6 for chunk in made]
 
 
 def _micros(nanoseconds: npt.NDArray[Any]) -> Float:
