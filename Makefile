@@ -4,7 +4,9 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: demo test bench lint clean
+EPISODES ?= runs/demo/episodes
+
+.PHONY: demo test bench lint check-lerobot clean
 
 demo: $(STAMP)
 	$(BIN)/cadenza demo --out runs/demo
@@ -20,6 +22,10 @@ lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# LeRobot itself loads an export of EPISODES. Brings an environment of its own: gigabytes.
+check-lerobot: $(STAMP)
+	$(BIN)/python scripts/check_lerobot.py $(EPISODES)
 
 $(STAMP): pyproject.toml constraints.txt scripts/debian-packages.sh
 	sh scripts/debian-packages.sh
