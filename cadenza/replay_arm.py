@@ -24,11 +24,12 @@ from cadenza.replay_pictures import draw_deviation, film
 from controller.recorded import kinematics_of
 from controller.session import EpisodeResult, Session
 from controller.sources import PLAYBACK, playback_source
-from controller.supervisor import Supervisor
+from controller.supervisor import TELEOP, Supervisor
 from controller.workers.playback import FINISHED, PACE, Pace, write_motion
 from drivers.virtual import SimClient, VirtualRobot
 from episodes.outcome import Outcome, Termination
 from episodes.reader import Episode, read_episode
+from episodes.records import Driver, Order
 from spec.calibration import load_calibration, with_takeover
 from spec.errors import CadenzaError, DeviceError, SpecError
 from spec.files import write_atomically
@@ -127,7 +128,8 @@ def _play(
         )
         keys = stack.enter_context(TerminalKeys(sys.stdin)) if sys.stdin.isatty() else None
         if keys is not None:
-            console.print("space: pause and go on, q: stop", highlight=False)
+            hand = ", t: take / give back" if teleop else ""
+            console.print(f"space: pause and go on, q: stop{hand}", highlight=False)
         watcher = _Watcher(supervisor, client, episode, keys, progress, task)
         result = _Playing(supervisor, watcher, _START_S).episode(0)
         done = None if client is None or SCENE not in episode.labels else bool(client.state()["success"])
@@ -173,6 +175,9 @@ class _Watcher:
                 process.tell(do="stand" if self._paused else "go")
             elif key == "q":
                 self.stopped = True
+            elif key == "t" and TELEOP in self._run.processes and self._run.watch.tick is not None:
+                taken = self._run.watch.tick.driver == Driver.HUMAN
+                self._run.order(Order.RELEASE if taken else Order.TAKE_OVER)
         self._show()
         return self.stopped or self._run.watch.tally.events[f"{PLAYBACK}: {FINISHED}"] > 0
 

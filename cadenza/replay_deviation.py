@@ -91,7 +91,9 @@ def _time_of(again: Episode, length_s: float) -> tuple[Float, npt.NDArray[np.boo
             later = now_ns >= pace.at_ns
             seconds[later] = pace.seconds(now_ns[later])
             following[later] = pace.over_ns > 0  # a change at once is an interruption: after it the arm is led back
-    following &= (again.ticks["driver"] == Driver.POLICY) & (seconds <= length_s)
+    # In a pause the joints catch up with their targets, which they trailed when they were recorded.
+    going = np.diff(seconds, prepend=seconds[:1]) > 0.0
+    following &= going & (again.ticks["driver"] == Driver.POLICY) & (seconds <= length_s)
     return seconds, following
 
 

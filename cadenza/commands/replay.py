@@ -13,6 +13,8 @@ import tyro
 from rich.console import Console
 
 from cadenza.arguments import parse, split_robot_overrides
+from cadenza.episode_files import find_episodes
+from episodes.writer import PART
 from spec.errors import CadenzaError, SpecError
 from spec.robotfile import load_robot
 
@@ -21,11 +23,17 @@ from spec.robotfile import load_robot
 class Args:
     """Replay recorded episodes, one of four ways.
 
-    --ticks runs the decision of every tick again on what is on record and demands the same result to the last bit:
-    exit status 1 names the first tick and field that differ. --against asks policies what they would have done at
-    every policy step, and compares it with what is on record and with each other, in encoder ticks (4096 a turn).
-    --view writes a recording for the rerun viewer; the episode itself opens in Foxglove. --arm moves an arm as it was
-    moved then: space pauses and goes on, q stops.
+    With --ticks the decision of every tick is run again on what is on record, and the same result demanded to the
+    last bit: exit status 1 names the first tick and field that differ, 2 says why nothing can be compared.
+
+    With --against policies are asked what they would have done at every policy step, and that is compared with what
+    is on record and with each other, in encoder ticks (4096 a turn). Exit status 1 where the bundle that drove does
+    not say again what it said.
+
+    With --view a recording for the rerun viewer is written. The episode itself opens in Foxglove.
+
+    With --arm an arm is moved as it was moved then, and recorded again: gently to the start pose, slowly to where the
+    motion begins, then along it; space pauses and goes on, q stops.
 
     cadenza replay runs/demo/episodes --ticks
 
@@ -51,7 +59,8 @@ class Args:
     speed: float = 1.0
     """With --arm: 0.5 takes twice the time."""
     teleop: bool = False
-    """With --arm: a person may take the arm over meanwhile; the motion goes on from where they leave it."""
+    """With --arm: a person may take the arm over meanwhile, also by key t; given back, it is led to where it left the
+    motion, and goes on."""
     spawn: bool = False
     """With --view: open the viewer on it."""
     out: Path | None = None
@@ -73,9 +82,7 @@ def main(argv: Sequence[str]) -> int:
         raise SpecError(
             "--robot.*", ", ".join(overrides), "only --arm uses a robot file; the others read the episode's"
         )
-    files = [file for path in args.episodes for file in episode_files(path)]
-    if not files:
-        raise CadenzaError("name at least one episode, e.g. cadenza replay runs/demo/episodes --ticks")
+    files = closed_episodes(args.episodes)
     if (args.view or args.arm) and len(files) != 1:
         raise SpecError(f"--{ways[0]}", f"{len(files)} episodes", "takes one at a time")
     console = Console(stderr=args.json)
@@ -100,13 +107,13 @@ def _arguments(way: str, files: Sequence[Path], args: Args, overrides: Mapping[s
             return (files[0], load_robot(args.config, overrides), args.speed, args.teleop, args.out)
 
 
-def episode_files(path: Path) -> list[Path]:
-    """A file as it is; of a folder, the closed episodes in it."""
-    if path.is_file():
-        return [path]
-    if not path.is_dir():
-        raise CadenzaError(f"{path}: no such file or folder")
-    found = sorted(path.rglob("*.mcap"))
+def closed_episodes(paths: Sequence[Path]) -> list[Path]:
+    """The files named, and the closed ones in the folders named.
+
+    Raises:
+        CadenzaError: none, or a path that does not exist.
+    """
+    found = [file for file in find_episodes(paths) if file.suffix != PART or file in paths]
     if not found:
-        raise CadenzaError(f"{path}: no episodes there")
+        raise CadenzaError(f"{', '.join(map(str, paths))}: no episodes there")
     return found
