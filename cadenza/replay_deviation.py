@@ -92,7 +92,7 @@ def _time_of(again: Episode, length_s: float) -> tuple[Float, npt.NDArray[np.boo
             seconds[later] = pace.seconds(now_ns[later])
             following[later] = pace.over_ns > 0  # a change at once is an interruption: after it the arm is led back
     # In a pause the joints catch up with their targets, which they trailed when they were recorded.
-    going = np.diff(seconds, prepend=seconds[:1]) > 0.0
+    going = np.diff(seconds, prepend=seconds[:1]) > 1e-6
     following &= going & (again.ticks["driver"] == Driver.POLICY) & (seconds <= length_s)
     return seconds, following
 
