@@ -14,6 +14,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -50,6 +51,8 @@ FLUSH_NS = 20_000_000
 """The recorder looks every 30 ms and so hands over to the file system every time: a kill -9 costs what came since."""
 SYNC_NS = 1_000_000_000
 PART = ".part"
+_DISK = ThreadPoolExecutor(1, "sync")
+"""A slow disk takes a tenth of a second and more; the writer must not stand still for so long."""
 
 ROBOT_FILE, CALIBRATION_FILE, BUNDLE_FILE = "robot.json", "calibration.json", "bundle.json"
 MODEL_FILE = "model.xml"
@@ -96,6 +99,7 @@ class EpisodeWriter:
         sync_folder(path.parent)  # syncing the data alone does not promise that the file has a name after a power cut
         self._mcap = McapFile(self._file, "cadenza")
         self._channels: dict[str, int] = {}
+        self._sync: Future[None] | None = None
         self._flushed_ns = self._synced_ns = time.monotonic_ns()
         self.counts: dict[str, int] = {}
         self._begin(header, model)
@@ -140,13 +144,26 @@ class EpisodeWriter:
         if now - self._flushed_ns >= FLUSH_NS:
             self._mcap.flush()
             self._flushed_ns = now
-        if now - self._synced_ns >= SYNC_NS:
+        if now - self._synced_ns >= SYNC_NS and not self.syncing:
             self.sync()
 
     def sync(self) -> None:
-        """Have on the disk what has been flushed; takes as long as the disk does."""
-        os.fdatasync(self._file.fileno())
+        """Have the disk take what has been flushed. Does not wait for it: what is written meanwhile must go on."""
+        self._await_disk()
         self._synced_ns = time.monotonic_ns()
+        self._sync = _DISK.submit(os.fdatasync, self._file.fileno())
+
+    @property
+    def syncing(self) -> bool:
+        """Whether the disk is at it. Raises OSError where it has failed."""
+        if self._sync is not None and self._sync.done():
+            self._await_disk()
+        return self._sync is not None
+
+    def _await_disk(self) -> None:
+        sync, self._sync = self._sync, None
+        if sync is not None:
+            sync.result()
 
     def close(
         self,
@@ -168,6 +185,7 @@ class EpisodeWriter:
         judged = {"outcome": outcome, "termination": termination, **ending_facts(ending(outcome, termination, reward))}
         self._mcap.metadata("outcome", {**(facts or {}), **judged})
         self._mcap.finish()
+        self._await_disk()
         os.fsync(self._file.fileno())
         self.part.rename(self.path)
         self._file.close()
@@ -176,6 +194,8 @@ class EpisodeWriter:
 
     def abandon(self) -> None:
         """Close the file as it is, for recovery to finish: after a write has failed."""
+        with contextlib.suppress(OSError):
+            self._await_disk()  # else it might sync whatever file is opened next
         with contextlib.suppress(OSError):  # what is still buffered does not fit either
             self._file.close()
 

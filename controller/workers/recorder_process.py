@@ -39,7 +39,7 @@ _PAUSE_S = 0.03
 _RING_MB = 400.0
 """A minute of two cameras of 640x480 at 30 pictures a second."""
 _SAVE_BYTES = 2_000_000
-"""Most that a save writes, and syncs, before it is the recording's turn again."""
+"""Most that a save writes before the disk has taken it: else the recording would find the disk busy with it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +78,7 @@ class _Work:
             self._recorder.close(Outcome.ABORTED, Termination.ERROR, {})
         while self._savings:
             self._save_on()
+            time.sleep(_PAUSE_S)
 
     def _obey(self, command: dict[str, Any], now_ns: int) -> None:
         say, recorder = self._child.say, self._recorder
@@ -124,9 +125,11 @@ class _Work:
         saving = self._savings[0]
         recording = saving.recording
         try:
-            recording.advance(_SAVE_BYTES)
-            recording.sync()
+            if recording.syncing:
+                return
             if recording.waiting:
+                recording.advance(_SAVE_BYTES)
+                recording.sync()
                 return
             recording.close(saving.outcome, Termination.SAVED, {}, None)
         except OSError as error:

@@ -117,8 +117,13 @@ class Recording:
         return turns
 
     def sync(self) -> None:
-        """Have on the disk what has been flushed."""
+        """Have the disk take what has been written; does not wait for it."""
         self._writer.sync()
+
+    @property
+    def syncing(self) -> bool:
+        """Whether the disk is at it."""
+        return self._writer.syncing
 
     def close(self, outcome: Outcome, termination: Termination, facts: Mapping[str, str], reward: float | None) -> None:
         """Write all that waits and finish the file."""

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import ctypes
 import json
+import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
 from mcap.reader import make_reader
 
+import episodes.writer
 from episodes.layout import TICK_RECORD, encode_ticks, records_of
 from episodes.outcome import Outcome, Termination
 from episodes.reader import read_episode
@@ -166,3 +168,36 @@ def test_a_foreign_file_is_refused_in_one_line(tmp_path: Path, content: bytes) -
     with pytest.raises(CadenzaError, match=r"a\.mcap") as caught:
         read_episode(path)
     assert "\n" not in str(caught.value)
+
+
+def test_a_slow_disk_does_not_hold_up_the_writer(tmp_path: Path, robot: Robot, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the disk took a tenth of a second, the ticks of that time were nowhere but in memory."""
+    begun, done = threading.Event(), threading.Event()
+
+    def slow(descriptor: int) -> None:
+        begun.set()
+        assert done.wait(30.0)
+
+    monkeypatch.setattr(episodes.writer.os, "fdatasync", slow)
+    with EpisodeWriter(tmp_path / "a.mcap", Header(robot)) as writer:
+        writer.sync()
+        assert begun.wait(30.0)
+        writer.ticks(b"".join(bytes(make_tick(k)) for k in range(500)))  # more than a chunk
+        assert writer.syncing
+        assert writer.part.stat().st_size > 250_000
+        done.set()
+    assert len(read_episode(tmp_path / "a.mcap").ticks) == 500
+
+
+def test_a_disk_that_fails_is_noticed(tmp_path: Path, robot: Robot, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(descriptor: int) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(episodes.writer.os, "fdatasync", broken)
+    writer = EpisodeWriter(tmp_path / "a.mcap", Header(robot))
+    writer.tick(make_tick(0))
+    writer.sync()
+    with pytest.raises(OSError, match="Input/output"):
+        writer.close()
+    writer.abandon()
+    assert writer.part.exists()
