@@ -8,6 +8,7 @@ between two ticks (its rehearsal) is no part of a tick and shown by itself.
 from __future__ import annotations
 
 import json
+import math
 import sys
 import time
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from drivers.virtual import VirtualRobot
 from episodes.records import Mode, TickRecord
 from spec.arrays import Float
 from spec.robot import Realtime, Robot
+from spec.teleop import Button, TeleopSample
 
 PHASES = ("read", "decide", "write", "rest", "between")
 """``rest`` is the loop's own: waking, filling and publishing the record, asking the inbox."""
@@ -33,9 +35,10 @@ _READ, _DECIDE, _WRITE, _REST, _BETWEEN = range(len(PHASES))
 
 
 class Stopwatch:
-    """Processor time of this thread, cut into phases; one row a tick while the policy drives."""
+    """Processor time of this thread, cut into phases; one row a tick in the mode that counts."""
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, counts: Mode) -> None:
+        self._counts = counts
         self._rows = np.zeros((most, len(PHASES)))
         self._count = 0
         self._current = [0] * len(PHASES)
@@ -56,7 +59,7 @@ class Stopwatch:
     def __call__(self, record: TickRecord) -> None:
         """Called with the tick's record: ends the tick."""
         self.lap(_REST)
-        if record.mode == Mode.POLICY and self._count < len(self._rows):
+        if record.mode == self._counts and self._count < len(self._rows):
             self._rows[self._count] = self._current
             self._count += 1
         self._current = [0] * len(PHASES)
@@ -116,30 +119,55 @@ class TimedClock(MonotonicClock):
         super().sleep_until_ns(deadline_ns)
 
 
+class Hand(SinePolicy):
+    """The same policy, from which a person takes the arm as soon as it drives; the device is heard every other tick.
+    Where the hand goes is of no account: that the tick has to work it out is."""
+
+    def __init__(self, robot: Robot) -> None:
+        super().__init__(robot)
+        self._where, self._still = tuple(robot.limits().home.tolist()), (0.0,) * len(robot.follower.names)
+        self._mirrored = (math.nan,) * len(self._still)
+        self._sample = 0
+
+    def human(self) -> TeleopSample | None:
+        self._sample += 1
+        if self._sample % 2:
+            return None
+        press = Button.TAKE if self._sample % 100 < 50 else Button.NONE
+        now_ns = time.monotonic_ns()
+        return TeleopSample(self._sample, now_ns, self._where, self._still, self._still, self._mirrored, int(press))
+
+
 def measure(seconds: float = 20.0) -> dict[str, object]:
-    """Processor time [µs] of a whole tick and of each phase, for temporal ensembling and for the latest chunk."""
-    modes = ("ensemble", "latest")
-    return {mode: _measure(mode, seconds / len(modes)) for mode in modes}
+    """Processor time [µs] of a whole tick and of each phase, for temporal ensembling, for the latest chunk, and while a
+    person drives (and the ensemble's wish is worked out for the record)."""
+    shares = seconds / 3
+    return {
+        "ensemble": _measure("ensemble", shares, Mode.POLICY),
+        "latest": _measure("latest", shares, Mode.POLICY),
+        "human": _measure("ensemble", shares, Mode.HUMAN),
+    }
 
 
-def _measure(mode: str, seconds: float) -> dict[str, object]:
+def _measure(mode: str, seconds: float, counts: Mode) -> dict[str, object]:
     with VirtualRobot(virtual_robot({"control.mode": mode})) as virtual:
-        times = apart(_drive, virtual.robot, seconds)
+        times = apart(_drive, virtual.robot, seconds, counts)
     result: dict[str, object] = {"ticks": len(times), "tick_us": percentiles(times[:, :_BETWEEN].sum(axis=1))}
     for index, phase in enumerate(PHASES):
         result[f"{phase}_us"] = percentiles(times[:, index])
     return result
 
 
-def _drive(robot: Robot, seconds: float) -> Float:
-    watch = Stopwatch(round(seconds * robot.control.rate_hz))
+def _drive(robot: Robot, seconds: float, counts: Mode) -> Float:
+    watch = Stopwatch(round(seconds * robot.control.rate_hz), counts)
     decide = cast(TimedDecide, TimedDecide.of(robot))
     clock = TimedClock()
     decide.watch = clock.watch = watch
     with DynamixelArm(robot.follower, rate_hz=robot.control.rate_hz) as arm:
         enter_realtime(Realtime.TRY, robot.control.priority, robot.control.cpu)
         timed = cast(Arm, TimedArm(arm, watch))
-        loop = ControlLoop(timed, decide, clock, robot.control.rate_hz, SinePolicy(robot), watch)
+        inbox = Hand(robot) if counts is Mode.HUMAN else SinePolicy(robot)
+        loop = ControlLoop(timed, decide, clock, robot.control.rate_hz, inbox, watch)
         loop.run(round((seconds + 3.0) * robot.control.rate_hz))
     return watch.microseconds()
 

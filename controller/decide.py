@@ -19,7 +19,7 @@ from controller.ladder import step
 from controller.marks import arrivals, hands
 from controller.schedule import Refusal, Schedule
 from controller.state import Command, Inputs, State
-from controller.takeover import ABSENT, NOBODY, Person, Rules, Wish
+from controller.takeover import ABSENT, NOBODY, Obstacle, Person, Rules, Wish
 from drivers.arm import BusFault
 from episodes.records import Driver, Flag, Mode, Order
 from spec.chunk import Chunk
@@ -33,10 +33,11 @@ _HOME_RAD, _HOME_RAD_S = 1e-4, 1e-3
 # Looking a member up in its enum, or combining two flags, runs Python code: a tick works on plain integers.
 _READ_FAULTS = int(BusFault.TIMEOUT | BusFault.CORRUPT | BusFault.DISCONNECTED | BusFault.SKIPPED)
 _SERVO = int(BusFault.SERVO)
-_IDLE, _EASE_IN = Mode.IDLE, Mode.EASE_IN
+_IDLE, _EASE_IN, _HOLD = Mode.IDLE, Mode.EASE_IN, Mode.HOLD
 _BY_NOBODY, _BY_HUMAN = Driver.NONE, Driver.HUMAN
 _TAKE_OVER = Order.TAKE_OVER
 _DONE = Engagement.DONE
+_NOTHING = Obstacle.NONE
 _TAKEN, _NONFINITE_CHUNK = Refusal.NONE, Refusal.NONFINITE
 _STALE_JOINT, _READ_FAILED = int(Flag.STALE_JOINT), int(Flag.READ_FAILED)
 _NONFINITE, _LIMITED, _WORKSPACE = int(Flag.NONFINITE), int(Flag.LIMITED), int(Flag.WORKSPACE)
@@ -105,7 +106,7 @@ class Decide:
         self._period_ns, self._period_s = control.period_ns, control.period_ns * 1e-9
         self._tail_ns = round(control.tail_ms * 1e6)
         self._rules = rules
-        self._absent = ABSENT if rules is None else takeover.wish(NOBODY, 0, rules, 0)
+        self._absent = takeover.wish(NOBODY, 0, rules, 0) if rules is not None and rules.dead_man else ABSENT
 
     @classmethod
     def of(cls, robot: Robot) -> Decide:
@@ -150,8 +151,11 @@ class Decide:
             moved = self._brake(schedule, person, commanded)
         else:
             moved = self._move(authority, driver, schedule, person, commanded, now_ns, now_ns - state.now_ns)
-        passed, in_the_way = hands(before, authority, facts)
-        flags = learned.flags | moved.flags | passed | arrivals(authority, driver, inputs, sighted, tail)
+        flags = learned.flags | moved.flags | arrivals(authority, driver, inputs, sighted, tail)
+        in_the_way = _NOTHING
+        if learned.wish is not ABSENT or before.taken or inputs.order is not None:
+            passed, in_the_way = hands(before, authority, facts)
+            flags |= passed
         last = schedule.last
         after = State(
             learned.stale,
@@ -243,7 +247,8 @@ class Decide:
             person, pressed = takeover.heard(person, sample, rules, now_ns)
         wish = takeover.wish(person, pressed, rules, now_ns)
         if commanded is not None and wish.present:
-            matters = state.authority.taken or pressed or wish.pull or inputs.order is _TAKE_OVER
+            waits = state.authority.taken and state.authority.mode is _HOLD
+            matters = waits or pressed or wish.pull or inputs.order is _TAKE_OVER
             if matters and takeover.near(person, commanded.position, rules):
                 wish = wish._replace(aligned=True)
         return person, wish
