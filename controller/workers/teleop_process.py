@@ -6,6 +6,7 @@ newest tick and says what the person wants; whether that counts is decided in th
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import sys
@@ -21,11 +22,21 @@ from controller.wiring.topics import TELEOP, TICKS
 from drivers.teleop import Follow, teleop_device
 from drivers.teleop import Teleop as Device
 from episodes.records import Driver, TeleopRecord, TickRecord
-from spec.robot import Teleop
+from spec.robot import Control, Realtime, Teleop
 from spec.teleop import TeleopSample
 
+PRIORITY = 20
+"""SCHED_FIFO priority asked for, far below the control loop's."""
 _SHARE = 0.8
 """Of a period, for the exchange with the device; the rest is for waking up and publishing."""
+
+
+def be_prompt(control: Control) -> None:
+    """Ask to go before everything that is not in a hurry: a leader arm that is not spoken to for 100 ms stops."""
+    priority = min(PRIORITY, control.priority - 1)
+    if control.realtime is not Realtime.OFF and priority >= 1:
+        with contextlib.suppress(PermissionError):  # without it samples come late when the machine is busy
+            os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(priority))
 
 
 class Following:
@@ -102,6 +113,7 @@ def work(child: Child) -> None:
     """Until told to stop."""
     robot = child.assignment.robot
     stay_off_control_core(robot.control)
+    be_prompt(robot.control)
     settings, device = robot.teleop or Teleop(), teleop_device(robot)
     following = Following(child.node.subscriber(TICKS, TickRecord, depth=1), len(robot.follower.joints))
     with device:

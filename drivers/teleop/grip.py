@@ -52,12 +52,15 @@ class Grip:
         self._tables = [model(joint.model) for joint in robot.leader.joints.values()]
         self._ids = [joint.id for joint in robot.leader.joints.values()]
         self._stiffness = np.ones(len(self._ids))
+        self._profile: dict[int, int] = {}
+        self._insisting = True
+        """Their integral gain is still the factory's."""
         self._learnt = np.zeros(len(self._ids))
 
     def open(self) -> None:
         """Connect and check; nothing moves."""
         self.arm.open()
-        self._know_stiffness()
+        self._know()
 
     def close(self) -> None:
         self.arm.close()
@@ -71,16 +74,18 @@ class Grip:
             DeviceError: a joint stands outside its limits, or a servo refuses.
         """
         bus, profile = self.arm.bus, self._tables[0]["profile_velocity"]
-        bus.write_all(self._tables[0]["position_i_gain"], dict.fromkeys(self._ids, 0))
-        found = bus.read_all(self._ids, profile.address, profile.size)
+        if self._insisting:
+            bus.write_all(self._tables[0]["position_i_gain"], dict.fromkeys(self._ids, 0))
+            self._insisting = False
+        self.damp(0)  # damping would knock at a goal that jumps
         # Their motion profile would let the servos take up the weight over a tenth of a second, and the arm drop.
         bus.write_all(profile, dict.fromkeys(self._ids, 0))
         self.arm.hold()
         position = np.array(list(self.arm.where().values()))
         self.arm.write(position + self._ahead(position), time.monotonic_ns() + _AT_ONCE_NS)
         time.sleep(_TAKEN_UP_S)
-        bus.write_all(profile, {servo: profile.decode(found[servo]) for servo in self._ids})
-        self.damp(DAMPING)  # only now: damping knocks at a goal that jumps
+        bus.write_all(profile, self._profile)
+        self.damp(DAMPING)
         return position
 
     def damp(self, gain: int) -> None:
@@ -101,6 +106,13 @@ class Grip:
             return False
         return True
 
+    def errors(self) -> str:
+        """Which servos have shut down and why; empty where none has. Raises DeviceError."""
+        status = self._tables[0]["hardware_error_status"]
+        found = self.arm.bus.read_all(self._ids, status.address, status.size)
+        causes = ((name, hardware_errors(status.decode(found[j.id]))) for name, j in self.spec.joints.items())
+        return "; ".join(f"joint {name}: {', '.join(cause)}" for name, cause in causes if cause)
+
     def reconnect(self) -> None:
         """Find the arm again, restart servos that shut down for overload, and check everything as at the start.
 
@@ -118,14 +130,16 @@ class Grip:
             if hardware_errors(status) == ("overload",):
                 self.arm.reboot(name)
         self.arm.reconnect()
-        self._know_stiffness()
+        self._know()
 
-    def _know_stiffness(self) -> None:
-        gains = [
-            self.arm.bus.read(servo, t["position_p_gain"]) for servo, t in zip(self._ids, self._tables, strict=True)
-        ]
+    def _know(self) -> None:
+        """What was programmed into the servos and counts here."""
+        bus, profile = self.arm.bus, self._tables[0]["profile_velocity"]
+        gains = [bus.read(servo, t["position_p_gain"]) for servo, t in zip(self._ids, self._tables, strict=True)]
         found = [stiffness(table, gain) for table, gain in zip(self._tables, gains, strict=True)]
         self._stiffness = np.maximum(found, _SOFTEST)
+        self._profile = {servo: bus.read(servo, profile) for servo in self._ids}
+        self._insisting = True
 
     # -- in the cycle: arrays have shape (joints,)
 

@@ -25,8 +25,8 @@ from spec.teleop import Button, TeleopSample
 
 GRIPPER = "gripper"
 """Joint whose double closing is a gesture."""
-SILENT_NS = 300_000_000
-"""A joint unheard for so long is lost; a few lost packets are nothing."""
+SILENT_S = 0.3
+"""A joint that gives no answer for so long is lost; a few lost packets are nothing."""
 _WRITE_NS = 1_500_000
 """Kept of a cycle for the write."""
 _FRESH_TICK_NS = 50_000_000
@@ -87,7 +87,7 @@ class LeaderArm:
         self._position, self._velocity, self._effort = np.full_like(nothing, np.nan), nothing, nothing
         self._no_goal = np.full_like(nothing, np.nan)
         self._goal = self._told = self._no_goal
-        self._sequence = 0
+        self._sequence = self._misses = 0
         self._heard_ns = self._moved_ns = self._retry_ns = 0
         self._pause_ns = _FIRST_RETRY_NS
 
@@ -164,7 +164,7 @@ class LeaderArm:
         if position is not None:
             self._mirror.begin(position)
         self.hands, self._told, self._goal = hands, self._no_goal, self._no_goal
-        self._moved_ns = self._retry_ns = 0
+        self._moved_ns = self._retry_ns = self._misses = 0
         self._pause_ns, self.trouble = _FIRST_RETRY_NS, ""
         if self._gestures is not None:
             self._gestures.forget()
@@ -174,9 +174,11 @@ class LeaderArm:
     def _cycle(self, follow: Follow | None, deadline_ns: int) -> None:
         reading = self.grip.read(deadline_ns - _WRITE_NS)
         self._take_in(reading)
-        if reading.fault & (BusFault.DISCONNECTED | BusFault.SERVO):
-            self._lose("the port is gone" if reading.fault & BusFault.DISCONNECTED else "a servo raised its alert")
-        elif reading.finished_ns - self._heard_ns > SILENT_NS:
+        if reading.fault & BusFault.DISCONNECTED:
+            self._lose("the port is gone")
+        elif reading.fault & BusFault.SERVO:
+            self._attempt(self._look_into_alert)
+        elif self._misses * self._period_s > SILENT_S:
             silent = [name for name, fresh in zip(self.joints, reading.fresh.tolist(), strict=True) if not fresh]
             self._lose(f"no answer from {', '.join(silent)}")
         elif self.hands is Hands.MIRRORING and follow is not None:
@@ -187,8 +189,9 @@ class LeaderArm:
     def _take_in(self, reading: Reading) -> None:
         self._goal = self._told
         self._position, self._velocity, self._effort = reading.position, reading.velocity, reading.effort
+        self._misses += not reading.fault & BusFault.SKIPPED  # whoever was not asked is not silent
         if reading.fresh.all():
-            self._heard_ns = reading.finished_ns
+            self._heard_ns, self._misses = reading.finished_ns, 0
             self._look_for_gesture()
 
     def _follow(self, follow: Follow, deadline_ns: int) -> None:
@@ -250,6 +253,14 @@ class LeaderArm:
     def _pause(self) -> None:
         self._retry_ns = time.monotonic_ns() + self._pause_ns
         self._pause_ns = min(2 * self._pause_ns, _LONGEST_RETRY_NS)
+
+    def _look_into_alert(self) -> None:
+        """A servo that shut down is lost. Else their watchdog fired while we were kept from speaking to them: they
+        stand where they stood, and are taken hold of anew in the next cycle."""
+        if errors := self.grip.errors():
+            self._lose(errors)
+        else:
+            self._now_do(Hands.UNTOUCHED)
 
     def _come_back(self) -> None:
         self.grip.reconnect()
