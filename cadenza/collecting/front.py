@@ -62,9 +62,10 @@ class Screen:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._live.stop()
+        self._shown = False
 
     def say(self, line: str) -> None:
-        """Before there is a session to show, lines are simply printed."""
+        """Before there is a session to show, and after it, lines are simply printed."""
         self._lines.append(f"{time.strftime('%H:%M:%S')}  {line}")
         if not self._shown:
             self._console.print(line, markup=False, highlight=False)
@@ -146,7 +147,7 @@ class Operator:
                 self._cues.give(_CUES[phase])
             self._phase = phase
         human = collector.run.watch.human
-        if human is not self._human and phase is Phase.RUNNING:
+        if human is not self._human and phase is Phase.RUNNING and not collector.plan.demonstration:
             self._cues.give("you have it" if human else "policy has it")
         self._human = human
         self._display.show(collector, at_once=changed)

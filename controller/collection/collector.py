@@ -23,6 +23,8 @@ from spec.robot import Key
 _NEAR_RAD, _STANDING_RAD_S = 2e-3, 1e-3
 _AGAIN_S = 0.5
 """An order that has not shown yet is given again after this time [s]."""
+_TELL_S = 3.0
+"""The same is told at most this often [s]."""
 _DRIVEN = {Mode.POLICY, Mode.BLEND, Mode.HUMAN}
 _MOVED = {*_DRIVEN, Mode.EASE_IN}
 
@@ -58,7 +60,8 @@ class Hand(Protocol):
 class Running:
     """What is counted in an episode as it goes."""
 
-    began_s: float = 0.0
+    seconds: float = 0.0
+    """It took, once it has ended [s]."""
     takeovers: int = 0
     """Of the run, at its beginning."""
     human_ticks: int = 0
@@ -102,6 +105,8 @@ class Collector:
         self._again_s = 0.0
         self._ended: Line | None = None
         self._kept = True
+        self._refused = 0
+        self._told_s = float("-inf")
         self.now, actions = begin(plan, ledger.next, ledger.saved, time.monotonic())
         self._before = self.now
         self._do(actions)
@@ -131,12 +136,15 @@ class Collector:
             else:
                 self.hear(key)
         self.hear(Happened.TIME)
+        self._tell_refusals(now_s)
         self._front.show(self)
 
     def hear(self, heard: Happened | Key) -> None:
         """Tell the machine, and do what it wants done."""
         self._before = self.now
         self.now, actions = step(self.plan, self.now, heard, time.monotonic())
+        if self.now.verdict is not None and self._before.verdict is None and self._before.driving_s is not None:
+            self.episode.seconds = time.monotonic() - self._before.driving_s
         if self._before.phase is Phase.SAVING and self.now.phase is not Phase.SAVING:
             self._write_down()
         self._do(actions)
@@ -204,6 +212,14 @@ class Collector:
         moving = watch.mode in _MOVED or watch.speed() > _STANDING_RAD_S
         return not self.run.driving or (self._heeded and not moving)
 
+    def _tell_refusals(self, now_s: float) -> None:
+        """A person who pulls in vain wants to know why."""
+        refused = self.run.watch.tally.flags["takeover_refused"]
+        if refused > self._refused and now_s > self._told_s + _TELL_S:
+            self._told_s = now_s
+            self.run.say("the arm was not given over: the device is silent, or too far from where the arm is")
+        self._refused = refused
+
     # -- what is done
 
     def _do(self, actions: tuple[Action, ...]) -> None:
@@ -235,7 +251,6 @@ class Collector:
 
     def _drive(self) -> None:
         tally = self.run.watch.tally
-        self.episode.began_s = time.monotonic()
         self.episode.takeovers, self.episode.human_ticks = tally.flags["taken_over"], tally.human_ticks
         self.run.note("label", f"episode {self.now.number} begins")
         if self.plan.demonstration:
@@ -313,8 +328,10 @@ class Collector:
 
     @property
     def seconds(self) -> float:
-        """Since somebody began to drive [s]."""
-        return 0.0 if self.now.driving_s is None else time.monotonic() - self.now.driving_s
+        """Since somebody began to drive, up to the verdict [s]."""
+        if self.now.driving_s is None or self.now.verdict is not None:
+            return self.episode.seconds
+        return time.monotonic() - self.now.driving_s
 
     @property
     def takeovers(self) -> int:

@@ -206,7 +206,8 @@ class Ledger:
         for name in (item.name for item in fields(Asked)):
             before, now = getattr(asked, name), getattr(self.asked, name)
             if before != now:
-                raise SpecError(f"{self._path}: {name}", _short(now), f"the session there has {_short(before)}; --out")
+                reason = f"the session there has {_short(before)!r}: go on with that, or choose another --out"
+                raise SpecError(f"{self._path}: {name}", _short(now), reason)
         self.resumed = True
 
     def _exists(self, name: str) -> bool:

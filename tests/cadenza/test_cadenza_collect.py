@@ -274,7 +274,7 @@ def test_a_session_that_is_killed_twice_loses_no_closed_episode_and_ends_as_aske
     other = collect(out, *wanted, "--task", "pull")
     _, complaints = other.communicate(timeout=60)
     assert (other.returncode, complaints.count("\n")) == (2, 1)
-    assert "the session there has push" in complaints
+    assert "the session there has 'push'" in complaints
 
 
 def _living(out: Path) -> list[str]:
