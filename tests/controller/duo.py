@@ -49,7 +49,7 @@ class Duo:
         self.took_ns: int | None = None
         self.grip = self.where
         self.leader: Float = self.where
-        self.silent = False
+        self.silent = self.deaf = False
         self.frozen_ns: int | None = None
         self.broken: float | None = None
         self.stiff = False
@@ -60,7 +60,7 @@ class Duo:
         self.sent: list[TeleopSample | None] = []
 
     def _plant(self, goal: Float | None) -> tuple[Float, Float]:
-        if goal is not None:
+        if goal is not None and not self.deaf:
             self.where = goal
         return self.where, np.zeros_like(self.where)
 

@@ -291,12 +291,12 @@ def test_without_a_device_in_the_robot_file_an_order_to_take_over_is_refused() -
 def test_servos_that_were_engaged_in_this_very_tick_have_not_said_yet_where_they_hold_the_arm() -> None:
     """They sagged while they were silent; the leader is where the arm was."""
     duo = Duo(machine({"force": False})).driving()
-    before = duo.where.copy()
     duo.ticks(60, heard=NOBODY)
-    duo.where = before + 0.5
+    held = np.array(duo.commands[-1].position)
+    duo.where, duo.deaf = held + 0.5, True
     duo.away = -np.full(2, 0.5)
     while not duo.tick().engage:
-        duo.where = before + 0.5
+        pass
     command = duo.tick(Order.TAKE_OVER)
     assert command.flags & Flag.ENGAGED
     assert command.obstacle is not Obstacle.NONE
