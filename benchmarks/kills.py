@@ -190,8 +190,11 @@ def _await_end(pids: list[int]) -> None:
 
 
 def _gone(pid: int) -> bool:
+    """Whether nothing of a process is left: its first thread may be dead while another is still with the disk."""
+    process = Path(f"/proc/{pid}")
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+        dead = (process / "stat").read_text().rpartition(")")[2].split()[0] == "Z"
+        return dead and len(list((process / "task").iterdir())) <= 1
     except OSError:
         return True
 
