@@ -13,7 +13,8 @@ Push = Callable[[str, float, float], None]
 """Push at a joint with so much torque [N·m] for so long [s]."""
 
 _PUSH_S, _PAUSE_S = 0.4, 0.6
-_STEPS = 5
+_FIRST, _HARDER = 0.02, 1.25
+"""Pushes get harder by this factor, from a share of the most: after a hard one the arm needs a while to forget."""
 
 
 def pulled(recording: Recording, takeover: Takeover) -> bool:
@@ -25,20 +26,16 @@ def pulled(recording: Recording, takeover: Takeover) -> bool:
 
 
 def smallest_push(mirroring: Mirroring, joint: str, takeover: Takeover, most: float, push: Push) -> float | None:
-    """The smallest push at ``joint`` that counts as a pull, to a thirty-second of ``most`` [N·m]; None: none does.
+    """The smallest push at ``joint`` that counts as a pull [N·m], to a quarter of itself; None: not even ``most`` does.
 
     The leader mirrors an arm that stands still meanwhile.
     """
-    if not _noticed(mirroring, joint, most, takeover, push):
-        return None
-    low, high = 0.0, most
-    for _ in range(_STEPS):
-        middle = (low + high) / 2
-        if _noticed(mirroring, joint, middle, takeover, push):
-            high = middle
-        else:
-            low = middle
-    return high
+    force = _FIRST * most
+    while force < most:
+        if _noticed(mirroring, joint, force, takeover, push):
+            return force
+        force *= _HARDER
+    return most if _noticed(mirroring, joint, most, takeover, push) else None
 
 
 def _noticed(mirroring: Mirroring, joint: str, force: float, takeover: Takeover, push: Push) -> bool:
