@@ -116,6 +116,8 @@ def _print(rows: Sequence[Mapping[str, Any]], report: Mapping[str, Any], console
         if one["recorded_with"] is not None:
             equal = one["bit_equal"].get(f"{one['recorded_with']} against {LOGGED}", False)
             notes.append(f"{one['recorded_with']} drove, its chunks are {'bit-equal' if equal else 'NOT bit-equal'}")
+        elif not one["bit_equal"]:
+            notes.append("no chunks on record at these steps")
         console.print(f"{one['path']}: {'; '.join(notes)}", highlight=False, soft_wrap=True)
     for line in report["verdict"]:
         console.print(f"[bold red]broken[/] {line}", highlight=False, soft_wrap=True)

@@ -63,7 +63,7 @@ class Compared:
     left_out: int
     """Steps whose history began before the recording."""
     recorded_with: str | None
-    """The bundle among these that drove, by its files."""
+    """The bundle among these that made the chunks on record, by its files."""
 
 
 def labels_of(folders: Sequence[Path]) -> tuple[str, ...]:
@@ -116,8 +116,9 @@ def compare(
     if logged is not None:
         answers[LOGGED] = logged
     drove = episode.bundle()
-    with_it = [label for label, (b, _) in policies.items() if drove is not None and b.manifest.files == drove.files]
-    return Compared(episode, answers, tuple(differences), left_out, with_it[0] if with_it else None)
+    its_files = None if drove is None or logged is None else drove.files
+    with_it = next((label for label, (bundle, _) in policies.items() if bundle.manifest.files == its_files), None)
+    return Compared(episode, answers, tuple(differences), left_out, with_it)
 
 
 def judged(compared: Sequence[Compared]) -> list[str]:

@@ -11,7 +11,9 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from mcap.reader import make_reader
+from tiny_bundle import write_tiny_bundle
 
 from cadenza.cli import main
 from cadenza.replay_deviation import deviation_of, figures
@@ -226,11 +228,6 @@ def test_bundles_are_told_apart_by_the_end_of_their_paths(tmp_path: Path) -> Non
 
 def constant_bundle(folder: Path, robot: Robot, offset: float) -> Path:
     """Wants the newest pose, and ``offset`` more with every action; made from the tests' tiny bundle."""
-    sys.path.insert(0, str(Path("tests/controller").resolve()))
-    try:
-        from tiny_bundle import write_tiny_bundle  # noqa: PLC0415 (of another folder of tests)
-    finally:
-        sys.path.pop(0)
     return write_tiny_bundle(folder, robot.follower.names, ramp=offset, history=1).folder
 
 
@@ -289,8 +286,6 @@ def test_the_recording_for_the_viewer_holds_everything(recording: Path, tmp_path
 
 def test_any_viewer_understands_the_episode_by_the_schemas_inside(recording: Path) -> None:
     """What Foxglove does: nothing is known of the file but what it says of itself."""
-    from google.protobuf import descriptor_pb2, descriptor_pool, message_factory  # noqa: PLC0415
-
     seen: dict[str, int] = {}
     with recording.open("rb") as file:
         for schema, channel, message in make_reader(file).iter_messages():
