@@ -25,7 +25,7 @@ from drivers.dynamixel.safety import (
 )
 from drivers.dynamixel.sync import BusStatistics, SyncReader, SyncWriter
 from drivers.dynamixel.tables import Model, model
-from drivers.dynamixel.units import Units
+from drivers.dynamixel.units import LIMIT_MARGIN, Units
 from spec.arrays import Float, Int
 from spec.calibration import Calibration, load_calibration
 from spec.errors import DeviceError
@@ -58,6 +58,7 @@ class DynamixelArm:
         calibration: None reads the file the robot file names.
         may_relax: a servo that holds torque and needs other EEPROM settings is let go for a moment. Off, that is
             refused.
+        margin: how far outside the permitted range the servo-side limits stand [rad].
     """
 
     def __init__(
@@ -67,10 +68,11 @@ class DynamixelArm:
         rate_hz: float | None = None,
         calibration: Calibration | None = None,
         may_relax: bool = False,
+        margin: float = LIMIT_MARGIN,
     ) -> None:
         self.spec = spec
         self.statistics = BusStatistics()
-        self._rate_hz, self._may_relax = rate_hz, may_relax
+        self._rate_hz, self._may_relax, self._margin = rate_hz, may_relax, margin
         self._calibration = calibration
         self._ids = [joint.id for joint in spec.joints.values()]
         self._names = {joint.id: f"joint {name} (id {joint.id})" for name, joint in spec.joints.items()}
@@ -119,7 +121,7 @@ class DynamixelArm:
             DeviceError: port or servo missing, wrong baud, hardware error, a register that does not take its value.
         """
         calibration = self._calibration or load_calibration(self.spec)
-        self.units = Units(self.spec, calibration)
+        self.units = Units(self.spec, calibration, self._margin)
         wanted = [self._programming(k) for k in range(len(self.joints))]
         self._port.open()
         try:

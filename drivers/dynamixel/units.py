@@ -28,9 +28,10 @@ class Units:
     Args:
         arm: its joints and their permitted ranges.
         calibration: where each encoder stands at joint angle zero.
+        margin: how far outside the permitted range the servo-side limits stand [rad].
     """
 
-    def __init__(self, arm: Arm, calibration: Calibration) -> None:
+    def __init__(self, arm: Arm, calibration: Calibration, margin: float = LIMIT_MARGIN) -> None:
         self.models: tuple[Model, ...] = tuple(model(joint.model) for joint in arm.joints.values())
         self.sign = frozen([-1.0 if joint.inverted else 1.0 for joint in arm.joints.values()])
         self.zero = np.array([calibration.joints[name].zero_ticks for name in arm.joints], dtype=np.int64)
@@ -38,7 +39,7 @@ class Units:
         self._rad_s_per_unit = frozen(self.sign * [m["present_velocity"].scale for m in self.models])
         self._effort_per_unit = frozen(self.sign * [m.effort_register.scale for m in self.models])
         self._check_range(arm, calibration)
-        self.lower_ticks, self.upper_ticks, self.extended = self._travel(arm)
+        self.lower_ticks, self.upper_ticks, self.extended = self._travel(arm, margin)
 
     def position(self, ticks: Int) -> Float:
         """[rad]"""
@@ -89,12 +90,12 @@ class Units:
                     f"range [{low:.3f}, {high:.3f}]; narrow it, or calibrate again"
                 )
 
-    def _travel(self, arm: Arm) -> tuple[Int, Int, tuple[bool, ...]]:
+    def _travel(self, arm: Arm, margin_rad: float) -> tuple[Int, Int, tuple[bool, ...]]:
         """Servo-side limits [ticks] and which joints need extended position mode to reach them."""
         lower, upper, extended = [], [], []
         for k, (name, joint) in enumerate(arm.joints.items()):
             resolution = self.models[k].resolution
-            margin = LIMIT_MARGIN * resolution / (2 * math.pi)
+            margin = margin_rad * resolution / (2 * math.pi)
             ends = [int(self.zero[k]) + angle / self._rad_per_tick[k] for angle in joint.position]
             low, high = min(ends), max(ends)
             # The margin gives way before the mode does: position mode has the servo's own limits.

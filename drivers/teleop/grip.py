@@ -29,6 +29,8 @@ LEARNING_S, LEARNING_ALL_S = 3.0, 0.5
 """Time in which an error that stays is taken for weight the model does not know; where there is no model at all."""
 MOST_LEARNT_RAD = 0.4
 """The most of that: against a person who holds on, the arm presses no harder than this times its stiffness."""
+MOST_AHEAD_RAD = 0.4
+"""A soft servo at the end of its joint's travel must be told to be so far beyond it to hold the arm's weight there."""
 _SOFTEST = 0.05
 """Less stiff than this, a servo holds nothing and its goal is left alone [N·m/rad]."""
 _AT_ONCE_NS = 20_000_000
@@ -47,7 +49,9 @@ class Grip:
     def __init__(self, robot: Robot, rate_hz: float, calibration: Calibration | None) -> None:
         assert robot.leader is not None  # noqa: S101  the leader arm has looked
         self.spec = robot.leader
-        self.arm = DynamixelArm(robot.leader, rate_hz=rate_hz, calibration=calibration)
+        self.arm = DynamixelArm(
+            robot.leader, rate_hz=rate_hz, calibration=calibration, may_relax=True, margin=MOST_AHEAD_RAD
+        )
         self._dynamics = None if robot.model is None else Dynamics(robot.model, robot.leader.names)
         self._tables = [model(joint.model) for joint in robot.leader.joints.values()]
         self._ids = [joint.id for joint in robot.leader.joints.values()]

@@ -35,7 +35,9 @@ def joint(number: int, *, low: float = -1.5, high: float = 1.5, inverted: bool =
     )
 
 
-def units_of(arm: Arm, *zeros: int, reached: tuple[int, int] = (-(10**7), 10**7)) -> Units:
+def units_of(
+    arm: Arm, *zeros: int, reached: tuple[int, int] = (-(10**7), 10**7), margin: float = LIMIT_MARGIN
+) -> Units:
     return Units(
         arm,
         Calibration(
@@ -47,6 +49,7 @@ def units_of(arm: Arm, *zeros: int, reached: tuple[int, int] = (-(10**7), 10**7)
                 for (name, j), zero in zip(arm.joints.items(), zeros, strict=True)
             },
         ),
+        margin,
     )
 
 
@@ -79,6 +82,12 @@ def test_goals_stay_inside_servo_limits(angle: float) -> None:
     ticks = units.ticks(np.array([angle]))
     assert units.lower_ticks <= ticks <= units.upper_ticks
     assert units.limits(0) == pytest.approx((-1.5 - LIMIT_MARGIN, 1.5 + LIMIT_MARGIN), abs=0.002)
+
+
+def test_an_arm_that_is_told_ahead_of_its_goals_gets_wider_limits() -> None:
+    units = units_of(arm_of(joint(1)), 2048, margin=0.4)
+    assert units.limits(0) == pytest.approx((-1.9, 1.9), abs=0.002)
+    assert units.position(units.ticks(np.array([1.8])))[0] == pytest.approx(1.8, abs=0.001)
 
 
 def test_position_mode_where_travel_permits_else_extended() -> None:
