@@ -26,6 +26,10 @@ ANSWER_S = 5.0
 """Longest time the recorder may take to open or close a file [s]."""
 SETTLE_S = 0.3
 """From a prepared scene to the first look at it [s]: longer than a picture is on its way."""
+DRIVEN = {Mode.POLICY, Mode.BLEND, Mode.HUMAN}
+"""Somebody drives."""
+MOVED = {*DRIVEN, Mode.EASE_IN}
+"""The arm is meant to move."""
 _NEAR_RAD = 2e-3
 _STANDING_RAD_S = 1e-3
 
@@ -146,7 +150,7 @@ class Session:
         """Let the policy drive; returns since when [s]."""
         self._run.order(Order.START)
         self._run.follow(True)
-        if not self._wait(lambda: self._run.watch.mode is Mode.POLICY, self._seconds):
+        if not self._wait(lambda: self._run.watch.mode in DRIVEN, self._seconds):
             raise _BrokenError(Termination.TIME_LIMIT)
         return time.monotonic()
 
@@ -169,7 +173,7 @@ class Session:
 
     def _moving(self) -> bool:
         watch = self._run.watch
-        return watch.mode in {Mode.POLICY, Mode.EASE_IN} or watch.speed() > _STANDING_RAD_S
+        return watch.mode in MOVED or watch.speed() > _STANDING_RAD_S
 
     def _close(self, path: Path, outcome: Outcome, ended: Termination, seconds: float) -> dict[str, Any]:
         """What became of the recording, in the recorder's words; empty where it has none."""

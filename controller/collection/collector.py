@@ -13,7 +13,7 @@ from controller.collection.keeping import Keep, Keeper
 from controller.collection.ledger import DISCARD, Ledger, Line
 from controller.collection.machine import Action, Happened, Phase, Plan, Verdict, begin, step
 from controller.collection.policies import KEEPERS
-from controller.session import Judge
+from controller.session import DRIVEN, MOVED, Judge
 from controller.supervisor import Supervisor
 from episodes.outcome import ending
 from episodes.records import Mode, Order
@@ -25,8 +25,6 @@ _AGAIN_S = 0.5
 """An order that has not shown yet is given again after this time [s]."""
 _TELL_S = 3.0
 """The same is told at most this often [s]."""
-_DRIVEN = {Mode.POLICY, Mode.BLEND, Mode.HUMAN}
-_MOVED = {*_DRIVEN, Mode.EASE_IN}
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,7 +192,7 @@ class Collector:
     def _driven(self, now_s: float) -> list[Happened]:
         watch = self.run.watch
         if self.now.driving_s is None:
-            driven = watch.human if self.plan.demonstration else watch.mode in _DRIVEN
+            driven = watch.human if self.plan.demonstration else watch.mode in DRIVEN
             if self._heeded and driven:
                 return [Happened.DRIVING]
             if self.plan.demonstration and now_s > self._again_s:
@@ -209,7 +207,7 @@ class Collector:
     @property
     def _stands(self) -> bool:
         watch = self.run.watch
-        moving = watch.mode in _MOVED or watch.speed() > _STANDING_RAD_S
+        moving = watch.mode in MOVED or watch.speed() > _STANDING_RAD_S
         return not self.run.driving or (self._heeded and not moving)
 
     def _tell_refusals(self, now_s: float) -> None:
