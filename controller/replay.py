@@ -8,47 +8,22 @@ on behind the next state on record.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from controller.authority import Engagement
 from controller.decide import Decide
+from controller.logged_tick import Difference, arrival, compare, engaged_before, inputs_of
 from controller.recorded import recorded_robot
 from controller.snapshot import STATE, restored, written
-from controller.state import Command, Inputs, State
-from drivers.arm import BusFault
+from controller.state import Command, State
 from episodes.reader import Episode
-from episodes.records import Driver, Flag, Mode, Order
-from spec.arrays import Float, frozen
+from spec.arrays import frozen
 from spec.chunk import Chunk
 from spec.errors import CadenzaError
 from spec.robot import Control
-from spec.teleop import TeleopSample
-
-# What the loop adds to the flags of a decision.
-_NOT_DECIDED = int(Flag.LATE | Flag.WRITE_FAILED)
-_CAME = int(Flag.NEW_CHUNK | Flag.CHUNK_REFUSED)
-_ENGAGEMENT = int(Flag.ENGAGED | Flag.ENGAGE_FAILED)
-_VECTORS = ("asked", "limited", "limited_velocity", "limited_acceleration", "policy")
-ENGAGE, STATE_ON_RECORD = "engage", "state"
-
-
-@dataclass(frozen=True, slots=True)
-class Difference:
-    """The first thing that came out otherwise."""
-
-    tick: int
-    field: str
-    """Of the tick record, with the joint's name where it has one; ``engage``: whether the servos were to be engaged
-    after it; ``state``: the whole state behind it."""
-    logged: str
-    recomputed: str
-
-    def __str__(self) -> str:
-        return f"tick {self.tick}: {self.field}: logged {self.logged}, recomputed {self.recomputed}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +136,7 @@ class _Run:
     def _lost(self, before: int, row: int) -> int:
         """How many ticks are missing between the number ``before`` and a row."""
         tick = self._ticks[row]
-        if int(tick["flags"]) & _ENGAGEMENT:
+        if engaged_before(tick):
             return 0  # engaging the servos took as many periods as it took
         return max(0, int(tick["tick"]) - before - 1 - int(tick["skipped"]))
 
@@ -174,45 +149,24 @@ class _Run:
                 self._gaps.append(f"tick {number + 1}: {lost} ticks are not on record")
                 return row
             number = int(tick["tick"])
-            inputs = self._inputs(tick)
-            if inputs is None:
-                self._gaps.append(f"tick {number}: chunk {int(tick['arrived'])} came, but is not on record")
+            arrived = arrival(tick)
+            chunk = None if arrived is None else self._chunks.get(arrived)
+            if arrived is not None and chunk is None:
+                self._gaps.append(f"tick {number}: chunk {arrived} came, but is not on record")
                 return row + 1
-            state, command = self._decide(state, inputs, int(tick["now_ns"]))
+            state, command = self._decide(state, inputs_of(tick, chunk), int(tick["now_ns"]))
             self._compare(row, tick, command)
             self._compare_state(number, state)
             row += 1
             self._progress()
         return row
 
-    def _inputs(self, tick: Any) -> Inputs | None:
-        """What that tick was told; None where a chunk it was told of is not on record."""
-        flags = int(tick["flags"])
-        chunk = None
-        if flags & _CAME and (chunk := self._chunks.get(int(tick["arrived"]))) is None:
-            return None
-        engagement = Engagement.NONE
-        if flags & _ENGAGEMENT:
-            engagement = Engagement.DONE if flags & Flag.ENGAGED else Engagement.FAILED
-        return Inputs(
-            tick["position"],
-            tick["velocity"],
-            tick["effort"],
-            tick["fresh"].astype(np.bool_),
-            BusFault(int(tick["read_fault"])),
-            chunk,
-            Order(int(tick["order"])) if flags & Flag.ORDERED else None,
-            engagement,
-            bool(flags & Flag.UNSENT),
-            _sample(tick) if flags & Flag.NEW_TELEOP else None,
-        )
-
     def _compare(self, row: int, tick: Any, command: Command) -> None:
         self._compared += 1
         engaged_next = command.engage
         if row + 1 < len(self._ticks):
-            engaged_next = bool(int(self._ticks["flags"][row + 1]) & _ENGAGEMENT)
-        difference = _difference(tick, command, engaged_next, self._joints)
+            engaged_next = engaged_before(self._ticks[row + 1])
+        difference = compare(tick, command, engaged_next, self._joints)
         if difference is not None:
             self._differing += 1
             self._first = self._first or difference
@@ -226,7 +180,7 @@ class _Run:
         if again != logged and self._first is None:
             at = next((k for k, (a, b) in enumerate(zip(logged, again, strict=False)) if a != b), 0)
             near = slice(max(0, at - 20), at + 30)
-            self._first = Difference(number, STATE_ON_RECORD, f"...{logged[near]}...", f"...{again[near]}...")
+            self._first = Difference(number, "state", f"...{logged[near]}...", f"...{again[near]}...")
 
 
 def _tick_of(text: str) -> int:
@@ -235,59 +189,3 @@ def _tick_of(text: str) -> int:
         return int(json.loads(text)["tick"])
     except (ValueError, TypeError, KeyError):
         return -1
-
-
-def _sample(tick: Any) -> TeleopSample:
-    return TeleopSample(
-        int(tick["teleop"]),
-        int(tick["teleop_ns"]),
-        tuple(tick["human"].tolist()),
-        tuple(tick["human_velocity"].tolist()),
-        tuple(tick["human_effort"].tolist()),
-        tuple(tick["human_goal"].tolist()),
-        int(tick["buttons"]),
-    )
-
-
-def _difference(tick: Any, command: Command, engaged_next: bool, joints: tuple[str, ...]) -> Difference | None:
-    """The first field of a tick that came out otherwise."""
-    number = int(tick["tick"])
-    flags = int(tick["flags"]) & ~_NOT_DECIDED
-    if int(tick["mode"]) != command.mode:
-        return Difference(number, "mode", Mode(int(tick["mode"])).name, command.mode.name)
-    if flags != command.flags:
-        return Difference(number, "flags", _flags(flags), _flags(command.flags))
-    if int(tick["driver"]) != command.driver:
-        return Difference(number, "driver", Driver(int(tick["driver"])).name, command.driver.name)
-    for name, logged, again in (
-        ("chunk", int(tick["chunk"]), command.chunk),
-        ("weights", int(tick["weights"]), command.weights),
-        ("alpha", float(tick["alpha"]), command.alpha),
-        (ENGAGE, engaged_next, command.engage),
-    ):
-        if logged != again:
-            return Difference(number, name, repr(logged), repr(again))
-    for name, vector in _vectors(command).items():
-        values = np.full(len(joints), np.nan) if vector is None else np.array(vector)
-        if (joint := _first_other(tick[name], values)) is not None:
-            logged_value, value = float(tick[name][joint]), float(values[joint])
-            return Difference(number, f"{name} of {joints[joint]}", repr(logged_value), repr(value))
-    return None
-
-
-def _vectors(command: Command) -> Mapping[str, tuple[float, ...] | None]:
-    commanded = command.commanded
-    if commanded is None:
-        return dict.fromkeys(_VECTORS) | {"policy": command.policy}
-    motion = (command.asked, commanded.position, commanded.velocity, commanded.acceleration, command.policy)
-    return dict(zip(_VECTORS, motion, strict=True))
-
-
-def _first_other(logged: Float, again: Float) -> int | None:
-    """The first joint whose bits differ. One NaN is as good as another."""
-    same = (logged.view(np.int64) == again.view(np.int64)) | (np.isnan(logged) & np.isnan(again))
-    return None if same.all() else int(np.argmin(same))
-
-
-def _flags(flags: int) -> str:
-    return " ".join(str(flag.name) for flag in Flag if flags & flag) or "none"
