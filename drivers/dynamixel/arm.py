@@ -54,7 +54,8 @@ class DynamixelArm:
 
     Args:
         spec: the arm's section of the robot file.
-        rate_hz: control rate the bus must carry; None skips that check.
+        rate_hz: rate the bus must carry; None skips that check.
+        rate_field: where the robot file says so, for the message.
         calibration: None reads the file the robot file names.
         may_relax: a servo that holds torque and needs other EEPROM settings is let go for a moment. Off, that is
             refused.
@@ -66,13 +67,15 @@ class DynamixelArm:
         spec: ArmSpec,
         *,
         rate_hz: float | None = None,
+        rate_field: str = "control.rate_hz",
         calibration: Calibration | None = None,
         may_relax: bool = False,
         margin: float = LIMIT_MARGIN,
     ) -> None:
         self.spec = spec
         self.statistics = BusStatistics()
-        self._rate_hz, self._may_relax, self._margin = rate_hz, may_relax, margin
+        self._rate_hz, self._rate_field = rate_hz, rate_field
+        self._may_relax, self._margin = may_relax, margin
         self._calibration = calibration
         self._ids = [joint.id for joint in spec.joints.values()]
         self._names = {joint.id: f"joint {name} (id {joint.id})" for name, joint in spec.joints.items()}
@@ -313,7 +316,7 @@ class DynamixelArm:
             latency_timer_ms=self._port.latency_timer_ms or 0,
             fast=self.fast_sync_read,
         )
-        check_rate(budget, rate_hz)
+        check_rate(budget, rate_hz, where=self._rate_field)
 
     def _watch(self, started_ns: int, deadline_ns: int) -> BusFault:
         """Notice a fired Bus Watchdog: after a silence, ask for register 98 as soon as there is time for it."""

@@ -50,7 +50,12 @@ class Grip:
         assert robot.leader is not None  # noqa: S101  the leader arm has looked
         self.spec = robot.leader
         self.arm = DynamixelArm(
-            robot.leader, rate_hz=rate_hz, calibration=calibration, may_relax=True, margin=MOST_AHEAD_RAD
+            robot.leader,
+            rate_hz=rate_hz,
+            rate_field="teleop.rate_hz",
+            calibration=calibration,
+            may_relax=True,
+            margin=MOST_AHEAD_RAD,
         )
         self._dynamics = None if robot.model is None else Dynamics(robot.model, robot.leader.names)
         self._tables = [model(joint.model) for joint in robot.leader.joints.values()]

@@ -154,7 +154,7 @@ class LeaderArm:
         self._now_do(Hands.YIELDING)
 
     def _take_hold(self) -> None:
-        if self._light and self.hands is Hands.YIELDING:
+        if self._light and self.hands is Hands.YIELDING and np.isfinite(self._position).all():
             self.grip.damp(DAMPING)
             self._now_do(Hands.MIRRORING, self._position)
         else:
