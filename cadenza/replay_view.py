@@ -143,7 +143,7 @@ def _joints(stream: rr.RecordingStream, episode: Episode, start_ns: int) -> None
             values = ticks[field][:, number]
             known = np.isfinite(values)
             if name in {"policy", "human"}:
-                known &= values != 0.0  # where nobody was asked or nothing is connected
+                known &= (ticks[field] != 0.0).any(axis=1)  # nought where a program recorded that knows of neither
             path = f"joints/{joint}/{name}"
             if known.any():
                 _curve(stream, path, name, colour, width, _ticking(ticks[known], start_ns), values[known])

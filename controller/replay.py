@@ -136,8 +136,6 @@ class _Run:
     def _lost(self, before: int, row: int) -> int:
         """How many ticks are missing between the number ``before`` and a row."""
         tick = self._ticks[row]
-        if engaged_before(tick):
-            return 0  # engaging the servos took as many periods as it took
         return max(0, int(tick["tick"]) - before - 1 - int(tick["skipped"]))
 
     def _from(self, row: int, state: State) -> int:
@@ -164,7 +162,7 @@ class _Run:
     def _compare(self, row: int, tick: Any, command: Command) -> None:
         self._compared += 1
         engaged_next = command.engage
-        if row + 1 < len(self._ticks):
+        if row + 1 < len(self._ticks) and not self._lost(int(tick["tick"]), row + 1):
             engaged_next = engaged_before(self._ticks[row + 1])
         difference = compare(tick, command, engaged_next, self._joints)
         if difference is not None:
