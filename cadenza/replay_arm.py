@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import sys
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -13,7 +12,7 @@ from typing import Any
 
 import numpy as np
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from cadenza.collecting.keys import TerminalKeys
@@ -21,21 +20,20 @@ from cadenza.picture import save
 from cadenza.replay_deviation import Deviation, deviation_of, figures
 from cadenza.replay_motion import Recorded, check_motion, motion_of
 from cadenza.replay_pictures import draw_deviation, film
+from cadenza.replay_playing import SCENE, Playing, Watcher
 from controller.recorded import kinematics_of
-from controller.session import EpisodeResult, Session
-from controller.sources import PLAYBACK, playback_source
-from controller.supervisor import TELEOP, Supervisor
-from controller.workers.playback import FINISHED, PACE, Pace, write_motion
+from controller.session import EpisodeResult
+from controller.sources import playback_source
+from controller.supervisor import Supervisor
+from controller.workers.playback import PACE, Pace, write_motion
 from drivers.virtual import SimClient, VirtualRobot
-from episodes.outcome import Outcome, Termination
+from episodes.outcome import Termination
 from episodes.reader import Episode, read_episode
-from episodes.records import Driver, Order
 from spec.calibration import load_calibration, with_takeover
-from spec.errors import CadenzaError, DeviceError, SpecError
+from spec.errors import CadenzaError, SpecError
 from spec.files import write_atomically
 from spec.robot import ChunkMode, Robot
 
-SCENE = "scene_seed"
 _FASTEST = 4.0
 _START_S = 30.0
 """Longest time until the arm follows the playback [s]."""
@@ -130,75 +128,11 @@ def _play(
         if keys is not None:
             hand = ", t: take / give back" if teleop else ""
             console.print(f"space: pause and go on, q: stop{hand}", highlight=False)
-        watcher = _Watcher(supervisor, client, episode, keys, progress, task)
-        result = _Playing(supervisor, watcher, _START_S).episode(0)
+        watcher = Watcher(supervisor, client, episode, keys, progress, task)
+        result = Playing(supervisor, watcher, _START_S).episode(0)
         done = None if client is None or SCENE not in episode.labels else bool(client.state()["success"])
         supervisor.close()
     return result, done, supervisor
-
-
-class _Watcher:
-    """Says when the motion was played, and hears the keys meanwhile. Implements :class:`controller.session.Judge`."""
-
-    def __init__(
-        self,
-        supervisor: Supervisor,
-        client: SimClient | None,
-        episode: Episode,
-        keys: TerminalKeys | None,
-        progress: Progress,
-        task: TaskID,
-    ) -> None:
-        self._run, self._client, self._episode = supervisor, client, episode
-        self._keys, self._progress, self._task = keys, progress, task
-        self._paused = False
-        self.stopped = False
-
-    def prepare(self, _episode: int) -> Mapping[str, str]:
-        """The scene of the episode, where there is one to set."""
-        labels = {"replay_of": self._episode.path.name}
-        seed = self._episode.labels.get(SCENE)
-        if self._client is not None and seed is not None:
-            self._client.reset(int(seed))
-            labels[SCENE] = seed
-        self._progress.update(self._task, description="leading in")
-        return labels
-
-    def success(self) -> bool:
-        """True when it is over: played to its end, or stopped by a key."""
-        process = self._run.processes[PLAYBACK]
-        if process.restarts or process.refusal is not None:
-            raise DeviceError(process.refusal or "playback: died; a motion is not taken up again in the middle")
-        for key in "" if self._keys is None else self._keys.typed():
-            if key == " ":
-                self._paused = not self._paused
-                process.tell(do="stand" if self._paused else "go")
-            elif key == "q":
-                self.stopped = True
-            elif key == "t" and TELEOP in self._run.processes and self._run.watch.tick is not None:
-                taken = self._run.watch.tick.driver == Driver.HUMAN
-                self._run.order(Order.RELEASE if taken else Order.TAKE_OVER)
-        self._show()
-        return self.stopped or self._run.watch.tally.events[f"{PLAYBACK}: {FINISHED}"] > 0
-
-    def _show(self) -> None:
-        text, tick = self._run.watch.newest.get(f"{PLAYBACK}: {PACE}"), self._run.watch.tick
-        if text is None or tick is None:
-            return
-        pace = Pace(**json.loads(text))
-        seconds = float(pace.seconds(np.array([tick.now_ns]))[0])
-        doing = "paused" if self._paused else "playing" if pace.over_ns else "leading in"
-        self._progress.update(self._task, completed=seconds, description=doing)
-
-
-class _Playing(Session):
-    """One motion is one episode; how the task went is for nobody here to say."""
-
-    def _drive(self, began_s: float) -> tuple[Outcome, Termination]:
-        del began_s  # there is no time limit: a pause may last
-        self._wait(self._done, math.inf)
-        stopped = isinstance(self._judge, _Watcher) and self._judge.stopped
-        return Outcome.UNLABELLED, Termination.OPERATOR if stopped else Termination.DONE
 
 
 def _draw(
