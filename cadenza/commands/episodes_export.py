@@ -26,7 +26,7 @@ from spec.errors import CadenzaError, SpecError
 
 @dataclass(frozen=True, slots=True)
 class Args:
-    """Write episodes as a LeRobotDataset v3.0: observation, executed action, reward, endings and interventions.
+    """Write episodes as a LeRobotDataset v3.0: joint angles [rad], pictures, executed actions, rewards, interventions.
 
     Rows come at the policy's steps, or --fps a second. An episode with gaps (the arm rested, a camera was blind)
     becomes several. What the operator discarded is left out. Broken off, the same command goes on where it stopped.
@@ -83,13 +83,12 @@ def main(argv: Sequence[str]) -> int:
         return 0
     for file, reason in left_out.items():
         print(f"{file}: left out: {reason}", file=sys.stderr)
-    share = summary.interventions / summary.frames if summary.frames else 0.0
-    resumed = f", {summary.resumed} of them ready from before" if summary.resumed else ""
-    print(
-        f"{args.out}: {summary.episodes} episodes, {summary.frames} rows at {summary.fps} Hz added from "
-        f"{len(files)} files{resumed}; a person drove in {summary.interventions} rows ({share:.1%}); "
-        f"cameras: {', '.join(summary.cameras) or 'none'}"
-    )
+    share = summary.interventions / summary.frames
+    resumed = f" ({summary.resumed} ready from before)" if summary.resumed else ""
+    print(f"{args.out}: added from {len(files) - len(summary.left_out)} files{resumed}")
+    print(f"  episodes {summary.episodes}, rows {summary.frames} at {summary.fps} Hz")
+    print(f"  a person drove in {summary.interventions} rows ({share:.1%})")
+    print(f"  cameras: {', '.join(summary.cameras) or 'none'}")
     return 0
 
 
@@ -110,7 +109,8 @@ def _closed(paths: Sequence[Path]) -> tuple[list[Path], dict[str, str]]:
 def _progress(quiet: bool) -> Iterator[Report]:
     """A bar for each stage."""
     columns = (TextColumn("{task.description:<9}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True, disable=quiet) as bars:
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=quiet or not console.is_terminal) as bars:
         tasks = {}
 
         def report(stage: str, share: float) -> None:

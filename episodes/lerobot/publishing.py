@@ -13,7 +13,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from functools import partial
@@ -115,6 +115,8 @@ def _alone(out: Path) -> Iterator[None]:
         raise CadenzaError(f"{out}: another export is at work there") from None
     finally:
         os.close(folder)
+        with suppress(OSError):
+            out.rmdir()  # if nothing came of it
 
 
 def _look(out: Path, existing: Existing) -> bool:
