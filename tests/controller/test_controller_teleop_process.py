@@ -148,7 +148,7 @@ def test_it_gives_way_and_comes_back_without_a_jump(virtual: VirtualRobot, follo
 def test_it_is_held_after_the_end(virtual: VirtualRobot, follower: Follower) -> None:
     follower.until(lambda: not any(torque(virtual)), driver=Driver.HUMAN)
     follower.process.terminate()
-    follower.until(lambda: not follower.process.alive)
+    follower.until(lambda: not follower.process.alive, driver=Driver.HUMAN)
     assert follower.process.status == 0
     assert all(torque(virtual))
     stood = np.array(list(virtual.client.state()["joints"]["leader"].values()))
