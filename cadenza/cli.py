@@ -26,6 +26,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "an episode again: on the arm, under another policy, tick for tick, on a screen",
     ),
     "episodes": ("cadenza.commands.episodes", "look at, check, recover, label, prune and export recorded episodes"),
+    "bench": ("cadenza.commands.bench", "measure what must hold: takeover"),
     "demo": ("cadenza.commands.demo", "the whole thing on the virtual arm, with a report"),
 }
 

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import SubFigure
 from matplotlib.patches import Patch
 
-from cadenza.picture import HUES, INK, clean
+from cadenza.picture import FAINT, HUES, INK, clean
 from episodes.reader import Episode
 from episodes.records import Driver, Mode
 from spec.arrays import Float, Int
@@ -34,6 +34,8 @@ class TakeoverTrace:
     """What the policy wanted [rad]; NaN where it had nothing to say."""
     human: Float
     """Where the leader arm was [rad]."""
+    asked: Float
+    """What was asked of the envelope [rad]."""
     sent: Float
     """[rad]"""
     alpha: Float
@@ -57,23 +59,26 @@ def takeover_trace(episode: Episode) -> TakeoverTrace | None:
         time=(ticks["now_ns"] - ticks["now_ns"][0]) * 1e-9,
         policy=ticks["policy"][:, joint],
         human=ticks["human"][:, joint],
+        asked=ticks["asked"][:, joint],
         sent=ticks["sent"][:, joint],
         alpha=ticks["alpha"],
         mode=ticks["mode"].astype(np.int64),
     )
 
 
-def draw_takeover(figure: SubFigure, trace: TakeoverTrace) -> None:
+def draw_takeover(
+    figure: SubFigure, trace: TakeoverTrace, title: str = "A person steps in and gives the arm back"
+) -> None:
     """The joint above, the person's weight below, and behind both who drove."""
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=[3.2, 1.0])
     bands = _bands(above, trace)
     _bands(below, trace)
     above.plot(trace.time, trace.human, color=_HUMAN_HUE, linewidth=1.4, label="person (leader arm)")
     above.plot(trace.time, trace.policy, color=_POLICY_HUE, linewidth=1.4, label="policy")
+    above.plot(trace.time, trace.asked, color=FAINT, linewidth=2.6, alpha=0.6, label="asked")
     above.plot(trace.time, trace.sent, color=INK, linewidth=1.1, linestyle=(0, (4, 1.2)), label="sent")
     above.set_ylabel("[rad]")
-    title = f"A person steps in and gives the arm back: {trace.joint.replace('_', ' ')}"
-    above.set_title(title, loc="left")
+    above.set_title(f"{title}: {trace.joint.replace('_', ' ')}", loc="left")
     lines = above.get_legend_handles_labels()[0]
     above.legend(handles=[*lines, *bands], frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.0))
     below.fill_between(trace.time, trace.alpha, color=_HUMAN_HUE, alpha=0.35, linewidth=0)

@@ -23,7 +23,7 @@ def test_the_overview_names_every_command(capsys: pytest.CaptureFixture[str]) ->
     assert all(f"  {name} " in overview for name in COMMANDS)
 
 
-WITH_VERBS = {"learn": ("warmup", "eval"), "calibrate": ("joints", "takeover")}
+WITH_VERBS = {"learn": ("warmup", "eval"), "calibrate": ("joints", "takeover"), "bench": ("takeover",)}
 EVERY = [(name, verb) for name in COMMANDS for verb in WITH_VERBS.get(name, (None,))]
 
 

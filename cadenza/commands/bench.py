@@ -1,0 +1,21 @@
+"""``cadenza bench``: hold this machine and this program against what they must keep."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from cadenza.commands import bench_takeover
+from spec.errors import SpecError
+
+_WHAT = {"takeover": (bench_takeover.main, "a policy at work, taken over and given back at random moments")}
+
+
+def main(argv: Sequence[str]) -> int:
+    what, *rest = argv or ("",)
+    if what in {"-h", "--help"}:
+        lines = [f"  {name:<10}{summary}" for name, (_, summary) in _WHAT.items()]
+        print("\n".join(["usage: cadenza bench WHAT [OPTIONS]", "", *lines]))
+        return 0
+    if what not in _WHAT:
+        raise SpecError("bench", what, "say what to measure", _WHAT)
+    return _WHAT[what][0](rest)
