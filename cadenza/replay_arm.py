@@ -18,7 +18,7 @@ from rich.table import Table
 from cadenza.collecting.keys import TerminalKeys
 from cadenza.picture import save
 from cadenza.replay_deviation import Deviation, deviation_of, figures
-from cadenza.replay_motion import Recorded, check_motion, motion_of
+from cadenza.replay_motion import Recorded, at_limit, check_motion, motion_of
 from cadenza.replay_pictures import draw_deviation, film
 from cadenza.replay_playing import SCENE, Playing, Watcher
 from controller.recorded import kinematics_of
@@ -35,6 +35,8 @@ from spec.files import write_atomically
 from spec.robot import ChunkMode, Robot
 
 _FASTEST = 4.0
+_NOTEWORTHY = 0.01
+"""Share of a motion at its limits that deserves a hint."""
 _START_S = 30.0
 """Longest time until the arm follows the playback [s]."""
 
@@ -72,6 +74,7 @@ def run(
         "replay": None if result.path is None else str(result.path),
         "speed": speed,
         "motion_s": recorded.motion.length_s,
+        "at_limit_share": at_limit(recorded, robot),
         "finished": result.termination is Termination.DONE,
         "termination": result.termination.value,
         "scene_success": done,
@@ -161,6 +164,9 @@ def _print(report: Mapping[str, Any], console: Console) -> None:
     console.print(f"{report['episode']}: {ended}, at speed {report['speed']:g}", highlight=False, soft_wrap=True)
     if report["deviation"] is not None:
         _print_deviation(report["deviation"], console)
+    if (share := report["at_limit_share"]) > _NOTEWORTHY:
+        told = f"{share:.0%} of the motion accelerates as hard as the robot file allows: no arm that is late once catches up"
+        console.print(f"{told}; a lower --speed leaves room", highlight=False)
     if report["scene_success"] is not None:
         reached = "reached" if report["scene_success"] else "did not reach"
         console.print(f"the object {reached} the goal this time", highlight=False)

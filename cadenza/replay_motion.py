@@ -18,6 +18,8 @@ _DRIVEN = (Mode.POLICY, Mode.BLEND, Mode.HUMAN)
 _TICK_RAD = 2 * np.pi / 4096
 _ROOM = 1e-6
 """Share of a limit that rounding may take."""
+_HARD = 0.95
+"""Share of its acceleration limit from which on a joint has no room."""
 _STOPPED_RAD_S = 1e-9
 _LOOK_S = 0.02
 """The tool is looked at this often [s] when a workspace box is to be kept."""
@@ -88,6 +90,12 @@ def check_motion(episode: Episode, recorded: Recorded, robot: Robot) -> None:
             )
     _check_speed(recorded, limits.velocity, limits.acceleration, names)
     _check_workspace(episode, motion, robot)
+
+
+def at_limit(recorded: Recorded, robot: Robot) -> float:
+    """Share of the motion in which some joint accelerates as hard as it may. Once late there, an arm cannot catch up."""
+    accelerations = np.abs(recorded.acceleration) * recorded.motion.speed**2
+    return float((accelerations >= _HARD * robot.limits().acceleration).any(axis=1).mean())
 
 
 def _check_speed(recorded: Recorded, velocity: Float, acceleration: Float, names: tuple[str, ...]) -> None:
