@@ -165,7 +165,7 @@ def _print(report: Mapping[str, Any], console: Console) -> None:
     if report["deviation"] is not None:
         _print_deviation(report["deviation"], console)
     if (share := report["at_limit_share"]) > _NOTEWORTHY:
-        told = f"{share:.0%} of the motion accelerates as hard as the robot file allows: no arm that is late once catches up"
+        told = f"{share:.0%} of the motion accelerates as hard as the robot file allows, so that who is late stays late"
         console.print(f"{told}; a lower --speed leaves room", highlight=False)
     if report["scene_success"] is not None:
         reached = "reached" if report["scene_success"] else "did not reach"

@@ -93,7 +93,7 @@ def check_motion(episode: Episode, recorded: Recorded, robot: Robot) -> None:
 
 
 def at_limit(recorded: Recorded, robot: Robot) -> float:
-    """Share of the motion in which some joint accelerates as hard as it may. Once late there, an arm cannot catch up."""
+    """Share of the motion in which some joint accelerates as hard as it may: an arm that is late stays late there."""
     accelerations = np.abs(recorded.acceleration) * recorded.motion.speed**2
     return float((accelerations >= _HARD * robot.limits().acceleration).any(axis=1).mean())
 
