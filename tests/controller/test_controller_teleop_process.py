@@ -146,6 +146,7 @@ def test_it_gives_way_and_comes_back_without_a_jump(virtual: VirtualRobot, follo
 
 
 def test_it_is_held_after_the_end(virtual: VirtualRobot, follower: Follower) -> None:
+    follower.until(lambda: all(torque(virtual)))
     follower.until(lambda: not any(torque(virtual)), driver=Driver.HUMAN)
     follower.process.terminate()
     follower.until(lambda: not follower.process.alive, driver=Driver.HUMAN)
