@@ -342,3 +342,26 @@ def test_two_exports_into_one_folder(logs: list[Path], tmp_path: Path) -> None:
             export(logs, tmp_path / "out", Settings())
 
     export(logs[:1], tmp_path / "out", Settings(), progress=second)
+
+
+@pytest.mark.parametrize("existing", [Existing.REFUSE, Existing.OVERWRITE])
+def test_there_is_no_dataset_until_it_is_whole(
+    logs: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, existing: Existing
+) -> None:
+    """LeRobot must never find the tables of one dataset and the videos of another."""
+    out = tmp_path / "out"
+    if existing is Existing.OVERWRITE:
+        export(logs[:1], out, Settings())
+    moved: list[Path] = []
+    replace = Path.replace
+
+    def watched(source: Path, target: Path) -> Path:
+        if publishing.WORK not in target.parts and target.is_relative_to(out):
+            assert not (out / layout.INFO).exists()
+            moved.append(target.relative_to(out))
+        return replace(source, target)
+
+    monkeypatch.setattr(Path, "replace", watched)
+    export(logs, out, Settings(), existing)
+    assert len(moved) > 5
+    assert moved[-1] == layout.INFO
