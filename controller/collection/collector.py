@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Protocol
-
-import numpy as np
 
 from controller.collection.keeping import Keep, Keeper
 from controller.collection.ledger import DISCARD, Ledger, Line
-from controller.collection.machine import Action, Happened, Phase, Plan, Verdict, begin, step
+from controller.collection.machine import Action, Happened, Phase, Plan, begin, step
 from controller.collection.policies import KEEPERS
-from controller.session import DRIVEN, MOVED, Judge
+from controller.collection.sight import Sight
+from controller.collection.tally import EpisodeTally
+from controller.session import Judge
 from controller.supervisor import Supervisor
-from episodes.outcome import ending
-from episodes.records import Mode, Order
+from episodes.records import Order
 from spec.errors import CadenzaError
 from spec.robot import Key
 
-_NEAR_RAD, _STANDING_RAD_S = 2e-3, 1e-3
 _AGAIN_S = 0.5
 """An order that has not shown yet is given again after this time [s]."""
 _TELL_S = 3.0
@@ -54,20 +52,6 @@ class Hand(Protocol):
         ...
 
 
-@dataclass(slots=True)
-class Running:
-    """What is counted in an episode as it goes."""
-
-    seconds: float = 0.0
-    """It took, once it has ended [s]."""
-    takeovers: int = 0
-    """Of the run, at its beginning."""
-    human_ticks: int = 0
-    """Likewise."""
-    labels: Mapping[str, str] = field(default_factory=dict)
-    rewards: list[float] = field(default_factory=list)
-
-
 class Collector:
     """One session.
 
@@ -96,10 +80,9 @@ class Collector:
         self.run, self.plan, self.keep, self.ledger = supervisor, plan, keep, ledger
         self._judge, self._labels, self._front, self._hand = judge, labels, front, hand
         self.keeper: Keeper = KEEPERS[keep.record](supervisor, keep, labels)
-        self.episode = Running()
-        self._home = supervisor.robot.limits().home
+        self.episode = self._tally({})
+        self._sight = Sight(supervisor)
         self._scene: Mapping[str, str] = {}
-        self._ordered_ns = 0
         self._again_s = 0.0
         self._ended: Line | None = None
         self._kept = True
@@ -121,7 +104,7 @@ class Collector:
         run = self.run
         said = run.poll()
         now_s = time.monotonic()
-        for happened in (*self._breaks(), *self.keeper.look(said, run.watch.human, now_s), *self._seen(now_s)):
+        for happened in (*self._sight.breaks(), *self.keeper.look(said, run.watch.human, now_s), *self._seen(now_s)):
             self.hear(happened)
         keys: list[Key | Reward] = [Key(name) for name in run.keys]
         run.keys.clear()
@@ -141,74 +124,48 @@ class Collector:
         """Tell the machine, and do what it wants done."""
         self._before = self.now
         self.now, actions = step(self.plan, self.now, heard, time.monotonic())
-        if self.now.verdict is not None and self._before.verdict is None and self._before.driving_s is not None:
-            self.episode.seconds = time.monotonic() - self._before.driving_s
         if self._before.phase is Phase.SAVING and self.now.phase is not Phase.SAVING:
             self._write_down()
         self._do(actions)
 
-    # -- what is seen
+    @property
+    def seconds(self) -> float:
+        """Since somebody began to drive in this episode, up to its verdict [s]."""
+        return self.episode.seconds(self.now)
 
-    def _breaks(self) -> list[Happened]:
-        found = []
-        if self.run.interrupted:
-            found.append(Happened.INTERRUPT)
-        if not self.run.driving:
-            found.append(Happened.CONTROL_DIED)
-        elif self._heeded and self.run.watch.mode is Mode.FAULT:
-            found.append(Happened.FAULT)
-        return found
+    # -- what is seen
 
     def _seen(self, now_s: float) -> list[Happened]:
         """What the newest tick means in this phase."""
+        sight = self._sight
         match self.now.phase:
-            case Phase.HOMING:
-                return [Happened.AT_HOME] if self._at_home(now_s) else []
+            case Phase.HOMING if sight.at_home:
+                return [Happened.AT_HOME]
+            case Phase.HOMING if sight.astray and now_s > self._again_s:
+                self._go_home()
             case Phase.RESET | Phase.READY if self.run.watch.human:
                 return [Happened.TAKEN]
             case Phase.RUNNING:
-                return self._driven(now_s)
-            case Phase.STOPPING if self._stands or self.run.interrupts > 1:
+                return self._running(now_s)
+            case Phase.STOPPING if sight.stands or self.run.interrupts > 1:
                 return [Happened.STANDING]
             case _:
-                return []
+                pass
+        return []
 
-    @property
-    def _heeded(self) -> bool:
-        """Whether the newest tick is one after the last order was taken in."""
-        tick = self.run.watch.tick
-        return tick is not None and tick.now_ns > self._ordered_ns + 3 * self.run.robot.control.period_ns
-
-    def _at_home(self, now_s: float) -> bool:
-        watch = self.run.watch
-        if not self._heeded or watch.mode is not Mode.HOLD:
-            return False
-        if bool(np.all(np.abs(watch.commanded() - self._home) < _NEAR_RAD)):
-            return True
-        if watch.speed() < _STANDING_RAD_S and now_s > self._again_s:
-            self._go_home()  # a person had the arm meanwhile
-        return False
-
-    def _driven(self, now_s: float) -> list[Happened]:
-        watch = self.run.watch
+    def _running(self, now_s: float) -> list[Happened]:
         if self.now.driving_s is None:
-            driven = watch.human if self.plan.demonstration else watch.mode in DRIVEN
-            if self._heeded and driven:
+            if self._sight.driven(by_hand=self.plan.demonstration):
                 return [Happened.DRIVING]
             if self.plan.demonstration and now_s > self._again_s:
                 self._take()
             return []
+        self.episode.seconds(self.now)
         try:
             return [Happened.TASK_DONE] if self._judge.success() is True else []
         except CadenzaError as error:
             self.run.say(str(error))  # what it watches is gone
             return [Happened.ERROR]
-
-    @property
-    def _stands(self) -> bool:
-        watch = self.run.watch
-        moving = watch.mode in MOVED or watch.speed() > _STANDING_RAD_S
-        return not self.run.driving or (self._heeded and not moving)
 
     def _tell_refusals(self, now_s: float) -> None:
         """A person who pulls in vain wants to know why."""
@@ -226,7 +183,7 @@ class Collector:
 
     def _order(self, order: Order) -> None:
         if self.run.driving:
-            self._ordered_ns = self.run.order(order)
+            self._sight.ordered_ns = self.run.order(order)
             self._again_s = time.monotonic() + _AGAIN_S
 
     def _go_home(self) -> None:
@@ -243,13 +200,11 @@ class Collector:
     def _open(self) -> None:
         number = self.now.number
         facts = {"number": str(number), "mode": self.run.robot.control.mode.value}
-        self.episode = Running(labels={**self._labels, **self._scene, **facts})
+        self.episode = self._tally({**self._labels, **self._scene, **facts})
         for happened in self.keeper.open(number, self.episode.labels):
             self.hear(happened)
 
     def _drive(self) -> None:
-        tally = self.run.watch.tally
-        self.episode.takeovers, self.episode.human_ticks = tally.flags["taken_over"], tally.human_ticks
         self.run.note("label", f"episode {self.now.number} begins")
         if self.plan.demonstration:
             self._take()
@@ -271,7 +226,7 @@ class Collector:
     def _close(self) -> None:
         verdict = self.now.verdict
         assert verdict is not None  # noqa: S101 (an episode that ends has one)
-        line = self._ended = self._line(verdict)
+        line = self._ended = self.episode.line(self.now, verdict, demonstration=self.plan.demonstration)
         facts = {
             "seconds": f"{line.seconds:.3f}",
             "source": "intervention" if line.interventions else self._labels.get("source", ""),
@@ -322,38 +277,8 @@ class Collector:
         assert self._ended is not None  # noqa: S101
         return self._ended, self._kept
 
-    # -- the episode so far
-
-    @property
-    def seconds(self) -> float:
-        """Since somebody began to drive, up to the verdict [s]."""
-        if self.now.driving_s is None or self.now.verdict is not None:
-            return self.episode.seconds
-        return time.monotonic() - self.now.driving_s
-
-    @property
-    def takeovers(self) -> int:
-        return self.run.watch.tally.flags["taken_over"] - self.episode.takeovers
-
-    @property
-    def human_s(self) -> float:
-        """For so long a person has driven [s]."""
-        return (self.run.watch.tally.human_ticks - self.episode.human_ticks) / self.run.robot.control.rate_hz
-
-    def _line(self, verdict: Verdict) -> Line:
-        final = ending(verdict.outcome, verdict.termination).reward
-        rewards = [*self.episode.rewards, *([] if final is None else [final])]
-        return Line(
-            number=self.now.number,
-            outcome=verdict.outcome.value,
-            termination=verdict.termination.value,
-            seconds=self.seconds,
-            files=(),
-            reward=sum(rewards) if rewards else None,
-            interventions=0 if self.plan.demonstration else self.takeovers,
-            human_seconds=self.human_s,
-            operator=self._labels.get("operator", ""),
-        )
+    def _tally(self, labels: Mapping[str, str]) -> EpisodeTally:
+        return EpisodeTally(self.run.watch, self.run.robot.control.rate_hz, labels)
 
 
 _DEEDS: Mapping[Action, Callable[[Collector], None]] = {

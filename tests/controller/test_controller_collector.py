@@ -131,7 +131,7 @@ def test_a_correction_has_what_came_before_it_and_what_came_after(sessions: Sess
 
 
 def test_a_continuous_recording_loses_no_tick_where_it_goes_on_in_a_new_file(sessions: Sessions) -> None:
-    sessions.run(steps_in(1.0, 2.0), replace(PLAN, target=2), Keep(Record.CONTINUOUS, rotate_mb=1.0))
+    sessions.run(steps_in(1.0, 2.0), replace(PLAN, target=2), Keep(Record.CONTINUOUS, rotate_mb=0.5))
     episodes = sessions.read()
     assert len(episodes) > 2
     assert {episode.labels["session"] for episode in episodes} == {episodes[0].labels["session"]}
