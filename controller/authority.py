@@ -59,6 +59,9 @@ class Bounds(NamedTuple):
     """Time the way to the start pose may take [ns]."""
     blend_ns: int = 200_000_000
     """Time in which the motion that a person took over fades [ns]."""
+    absent_ns: int = 1_000_000_000
+    """The person whose device is silent for so long does not have the arm any more [ns]: nobody may be holding a
+    leader that comes back, and the arm would follow its fall."""
 
     @classmethod
     def of(cls, control: Control, arm: Arm) -> Bounds:

@@ -4,6 +4,7 @@
     policy ──no chunk, or joints stale──► hold ──fresh chunk, joints fresh──► policy
     policy, hold, ease_in ──a person takes it──► blend ──► human
     blend, human ──device or joints stale──► hold, still the person's ──both back──► blend ──► human
+                                             hold ──device silent for too long──► hold, until START or a takeover
     blend, human ──the person gives it back──► hold ──fresh chunk──► blend ──► policy
     any ──bounds of the ladder exceeded──► fault ──CLEAR_FAULT──► hold, until START
 
@@ -186,6 +187,8 @@ def _holding(now: Authority, facts: Facts, bounds: Bounds, now_ns: int) -> Autho
     """Goes on by itself once what was missing is back."""
     if now.stopping or (now.resting and not now.taken):
         return now
+    if now.taken and not facts.wish.present and now_ns - now.since_ns > bounds.absent_ns:
+        return replace(_own(now), resting=True)
     if not facts.wish.permitted:  # what the policy sees meanwhile is a held arm: it is to look again
         return replace(now, since_ns=now_ns)
     if facts.stale_ticks > 0:

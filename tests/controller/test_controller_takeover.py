@@ -405,6 +405,19 @@ def test_a_foot_pedal_gives_the_arm_back_though_the_leader_is_gone() -> None:
     duo.until(Mode.POLICY, 60)
 
 
+def test_a_device_that_comes_back_too_late_finds_the_arm_resting() -> None:
+    """Nobody may be holding it any more: the arm would follow the leader's fall."""
+    duo = Duo().taken()
+    duo.silent = True
+    duo.until(Mode.HOLD, 25)
+    duo.ticks(250)
+    duo.silent = False
+    for _ in range(50):
+        assert duo.tick().mode is Mode.HOLD
+    duo.tick(press=Button.TAKE)  # a person who is there says so
+    duo.until(Mode.HUMAN, 60)
+
+
 @pytest.mark.parametrize("heard", [NOBODY, HALF], ids=["all silent", "one silent"])
 def test_silent_joints_hold_the_arm_and_the_person_keeps_it(heard: Bool) -> None:
     duo = Duo().taken()
