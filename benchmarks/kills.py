@@ -109,13 +109,15 @@ class _Daemon:
         return self._judged("recorder", Path(str(told["path"])), last_ns)
 
     def kill_all(self, wait_s: float) -> Kill:
-        """Kill every process of the daemon at once, the supervisor first: nobody may still close anything."""
+        """Kill every process of the daemon at once. They are stopped first: one that saw another die would close its
+        file in order."""
         told = self._hear()
         last_ns = self._watched(wait_s)
         pids = [self._process.pid, *_children(self._process.pid)]
         assert len(pids) == 6, pids
-        for pid in pids:
-            os.kill(pid, signal.SIGKILL)
+        for number in (signal.SIGSTOP, signal.SIGKILL):
+            for pid in pids:
+                os.kill(pid, number)
         _await_end(pids)
         last_ns = max(last_ns, self._last_before(time.monotonic_ns()))
         return self._judged("daemon", Path(str(told["path"])), last_ns)

@@ -96,10 +96,11 @@ class EpisodeWriter:
         self._file = self.part.open("wb")
         # Tells recovery that this file has a living writer. The kernel drops the lock when the process dies.
         fcntl.flock(self._file, fcntl.LOCK_EX)
-        sync_folder(path.parent)  # syncing the data alone does not promise that the file has a name after a power cut
         self._mcap = McapFile(self._file, "cadenza")
         self._channels: dict[str, int] = {}
-        self._sync: Future[None] | None = None
+        # Syncing the data alone does not promise that the file has a name after a power cut.
+        self._sync: Future[None] | None = _DISK.submit(sync_folder, path.parent)
+        self._ended: Future[Path] | None = None
         self._flushed_ns = self._synced_ns = time.monotonic_ns()
         self.counts: dict[str, int] = {}
         self._begin(header, model)
@@ -180,12 +181,26 @@ class EpisodeWriter:
             facts: anything else known at the end, e.g. counts of dropped records.
             reward: for the last step; None takes what :func:`episodes.outcome.ending` says.
         """
-        if self._file.closed:
-            return self.path
-        judged = {"outcome": outcome, "termination": termination, **ending_facts(ending(outcome, termination, reward))}
-        self._mcap.metadata("outcome", {**(facts or {}), **judged})
-        self._mcap.finish()
-        self._await_disk()
+        return self.end(outcome, termination, facts, reward).result()
+
+    def end(
+        self,
+        outcome: Outcome,
+        termination: Termination,
+        facts: Mapping[str, str] | None = None,
+        reward: float | None = None,
+    ) -> Future[Path]:
+        """As :meth:`close`, but does not wait for the disk: the file is whole, and has its name, once this is done."""
+        if self._ended is None:
+            ended = ending(outcome, termination, reward)
+            judged = {"outcome": outcome, "termination": termination, **ending_facts(ended)}
+            self._mcap.metadata("outcome", {**(facts or {}), **judged})
+            self._mcap.finish()
+            self._await_disk()
+            self._ended = _DISK.submit(self._named)
+        return self._ended
+
+    def _named(self) -> Path:
         os.fsync(self._file.fileno())
         self.part.rename(self.path)
         self._file.close()
@@ -195,6 +210,8 @@ class EpisodeWriter:
     def abandon(self) -> None:
         """Close the file as it is, for recovery to finish: after a write has failed."""
         with contextlib.suppress(OSError):
+            if self._ended is not None:
+                self._ended.result()
             self._await_disk()  # else it might sync whatever file is opened next
         with contextlib.suppress(OSError):  # what is still buffered does not fit either
             self._file.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +26,7 @@ from spec.arrays import Int
 from spec.errors import CadenzaError
 from spec.robot import Robot
 
+_DISK_PAUSE_S = 0.005
 _BATCH = 256
 """Most ticks converted at once."""
 _ENGAGED = int(Flag.ENGAGED | Flag.ENGAGE_FAILED)
@@ -157,8 +159,12 @@ class Recorder:
             return {}
         self.drain(self._now_ns)
         self._note_shed()
-        recording.close(outcome, termination, facts, reward)
+        ended = recording.end(outcome, termination, facts, reward)
         self._recording = None
+        while not ended.done():  # the disk may take longer than the topics can wait
+            self.drain(self._now_ns)
+            time.sleep(_DISK_PAUSE_S)
+        ended.result()
         return {
             "path": str(recording.path),
             "files": [str(path) for path in recording.files],

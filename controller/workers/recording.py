@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -54,6 +55,7 @@ class Turn:
     """A recording went on in its next file."""
 
     closed: Path
+    """Has this name as soon as the disk has taken it."""
     file: Path
 
 
@@ -77,6 +79,7 @@ class Recording:
         self._backlog: deque[LogMessage] = deque()
         self._carried = Carried(header.carried)
         self._turns: list[Turn] = []
+        self._ending: deque[Future[Path]] = deque()
         self._counts: dict[str, int] = {}
         self._writer = self._opened()
         self.files = [self._writer.path]
@@ -110,6 +113,8 @@ class Recording:
             if self.series.full(self._writer.size):
                 self._turn()
         self._writer.service()
+        while self._ending and self._ending[0].done():
+            self._ending.popleft().result()
 
     def turns(self) -> list[Turn]:
         """Changes of file since the last call."""
@@ -127,9 +132,18 @@ class Recording:
 
     def close(self, outcome: Outcome, termination: Termination, facts: Mapping[str, str], reward: float | None) -> None:
         """Write all that waits and finish the file."""
+        self.end(outcome, termination, facts, reward).result()
+
+    def end(
+        self, outcome: Outcome, termination: Termination, facts: Mapping[str, str], reward: float | None
+    ) -> Future[Path]:
+        """As :meth:`close`, but does not wait for the disk."""
         while self._backlog:
             self.advance()
-        self._writer.close(outcome, termination, {**self._facts(), **facts}, reward)
+        ended = self._writer.end(outcome, termination, {**self._facts(), **facts}, reward)
+        while self._ending:
+            self._ending.popleft().result()
+        return ended
 
     def abandon(self) -> None:
         """Leave the open file as it is for recovery."""
@@ -150,7 +164,7 @@ class Recording:
 
     def _turn(self) -> None:
         closed = self._writer
-        closed.close(Outcome.UNLABELLED, Termination.ROTATED, self._facts())
+        self._ending.append(closed.end(Outcome.UNLABELLED, Termination.ROTATED, self._facts()))
         self._counts = self.counts
         self._number += 1
         self._header = replace(self._header, carried=self._carried.messages())
