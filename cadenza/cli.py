@@ -21,10 +21,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "demos": ("cadenza.commands.demos", "record scripted demonstrations in the virtual arm"),
     "learn": ("cadenza.commands.learn", "train a policy: warmup"),
     "export": ("cadenza.commands.export", "turn a checkpoint into a bundle the robot can run"),
-    "replay": (
-        "cadenza.commands.replay",
-        "an episode again: on the arm, under another policy, tick for tick, on a screen",
-    ),
+    "replay": ("cadenza.commands.replay", "an episode again: on an arm, by another policy, tick for tick, on a screen"),
     "episodes": ("cadenza.commands.episodes", "look at, check, recover, label, prune and export recorded episodes"),
     "bench": ("cadenza.commands.bench", "measure what must hold: takeover"),
     "demo": ("cadenza.commands.demo", "the whole thing on the virtual arm, with a report"),

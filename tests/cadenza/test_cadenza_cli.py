@@ -14,7 +14,7 @@ from spec.errors import SpecError
 
 def test_an_unknown_command_is_refused_with_the_choices(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["fly"]) == 2
-    assert "'fly': no such command (valid: run, sim" in capsys.readouterr().err
+    assert "'fly': no such command (valid: run, collect" in capsys.readouterr().err
 
 
 def test_the_overview_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
@@ -23,7 +23,12 @@ def test_the_overview_names_every_command(capsys: pytest.CaptureFixture[str]) ->
     assert all(f"  {name} " in overview for name in COMMANDS)
 
 
-WITH_VERBS = {"learn": ("warmup", "eval"), "calibrate": ("joints", "takeover"), "bench": ("takeover",)}
+WITH_VERBS = {
+    "learn": ("warmup", "eval"),
+    "calibrate": ("joints", "takeover"),
+    "episodes": ("list", "info", "check", "recover", "label", "prune", "export"),
+    "bench": ("takeover",),
+}
 EVERY = [(name, verb) for name in COMMANDS for verb in WITH_VERBS.get(name, (None,))]
 
 
