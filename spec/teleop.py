@@ -35,4 +35,4 @@ class TeleopSample(NamedTuple):
     goal: tuple[float, ...]
     """What a leader arm was told to mirror when it was read [rad]; NaN while it gives way, and where there is none."""
     buttons: int = 0
-    """Bits of :class:`Button`, as levels; a gesture is down for one sample."""
+    """Bits of :class:`Button`, as levels; a press or gesture is shown for 100 ms at least."""

@@ -48,7 +48,7 @@ class Hands(Enum):
 class LeaderArm:
     """A leader arm of Dynamixel servos behind the contract of :class:`drivers.teleop.Teleop`.
 
-    Changing hands is a handful of acknowledged writes, about 4 ms to let go and 25 ms to hold at 1 Mbps; the cycle it
+    Changing hands is a handful of acknowledged writes, about 5 ms to let go and 30 ms to hold at 1 Mbps; the cycle it
     happens in is longer by that. Coming back after a loss (unplugged, no power, an overloaded servo that has to be
     restarted) is tried with growing pauses and takes up to a second at a time; nothing is read meanwhile, and nothing
     could be.
