@@ -96,7 +96,7 @@ def _reactions(axes: Axes, found: Findings) -> None:
     axes.set(
         xticks=slots, xlabel="ticks from the input to the person", ylabel="takeovers", xlim=(-0.6, slots[-1] + 0.8)
     )
-    axes.legend(frameon=False, fontsize=8)
+    axes.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(0.4, 1.0))
     axes.set_title("Reaction", loc="left")
     clean(axes)
 
@@ -131,6 +131,7 @@ def _returns(axes: Axes, found: Findings) -> None:
             axes.hist(known, bins=24, color=hue, alpha=0.75, label=f"{name}: median {np.median(known):.0f} ms")
     axes.set(xlabel="after the release [ms]", ylabel="releases")
     axes.set_xlim(left=0)
+    axes.margins(y=0.25)
     axes.legend(frameon=False, fontsize=8)
     axes.set_title("Back to the policy", loc="left")
     clean(axes)

@@ -10,7 +10,6 @@ import os
 import struct
 import time
 from collections.abc import Callable
-from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -30,8 +29,8 @@ _EVENT = struct.Struct("@llHHi")
 _EV_SYN, _EV_KEY = 0, 1
 PER_EPISODE = 20
 """Takeovers in one recording."""
-_PULLED = ("shoulder_pan", "elbow_flex", "wrist_flex", "wrist_roll")
-"""Where the hand pulls to take the arm by force."""
+_PULLED = (("wrist_flex", "wrist_roll"), ("shoulder_pan", "elbow_flex"))
+"""Where the hand pulls to take the arm by force: at one joint of each, as nobody can pull at one alone."""
 _PATIENCE_S = 20.0
 _NOTICED_S = 1.5
 """A pull that nobody notices for so long is given up."""
@@ -154,10 +153,12 @@ class TakeoverBench:
 
     def _pull(self) -> None:
         """Pull at some joint until the arm gives way; somewhere else if it does not."""
-        for _ in count():
-            joint = self._names[self._rng.choice([self._names.index(name) for name in _PULLED])]
-            way = float(self._rng.choice((-1.0, 1.0)) * self._rng.uniform(0.3, 0.6))
-            self._hand({joint: self._leader()[joint] + way}, abs(way) / float(self._rng.uniform(0.6, 2.0)))
+        while True:
+            here, rng = self._leader(), self._rng
+            joints = [str(rng.choice(names)) for names in _PULLED]
+            way = float(rng.uniform(0.2, 0.5))
+            aim = {name: here[name] + float(rng.choice((-1.0, 1.0))) * way for name in joints}
+            self._hand(aim, way / float(rng.uniform(0.4, 1.2)))
             if self._person_drives(_NOTICED_S):
                 return
             self._hand_off()

@@ -104,7 +104,7 @@ def bounds(found: Findings, takeovers: int) -> tuple[Bound, ...]:
     stale = sum(one.stale_chunks for one in found.returned)
     return (
         Bound("takeovers", f"{taken}", f"at least {takeovers}", taken >= takeovers),
-        Bound("given back to the policy", f"{back}", f"at least {takeovers}", back >= takeovers),
+        Bound("given back", f"{back}", f"at least {takeovers}", back >= takeovers),
         Bound(
             "reaction",
             _late(late[0], found.logs) if late else f"{slowest} ticks at most",
@@ -113,13 +113,13 @@ def bounds(found: Findings, takeovers: int) -> tuple[Bound, ...]:
         ),
         Bound("limits exceeded", f"{outside} ticks" + (f" ({where})" if where else ""), "0 ticks", outside == 0),
         Bound(
-            "largest command step at a switch",
-            f"{switch:.1%} of what the velocity limits allow",
-            f"at most the policy's own, {policy:.1%}",
+            "largest step at a switch",
+            f"{switch:.1%} of the speed limit",
+            f"at most the policy's, {policy:.1%}",
             switch <= policy + _SAME,
         ),
         Bound("false trips", f"{found.false_trips} in {found.policy_s:.0f} s", "0", found.false_trips == 0),
-        Bound("old chunks after a release", f"{stale}", "0", stale == 0),
+        Bound("old chunks used", f"{stale}", "0", stale == 0),
     )
 
 

@@ -147,19 +147,20 @@ def _print(kept: Sequence[Bound], found: Findings, report: dict[str, Any], out: 
     for bound in kept:
         table.add_row(bound.name, bound.shown, bound.wanted, "ok" if bound.held else "[bold red]broken[/]")
     for means, counts in report["reaction_ticks"].items():
-        shown = ", ".join(f"{count} in {ticks}" for ticks, count in sorted(counts.items()))
-        table.add_row(f"reaction to {means}, ticks", shown or "none")
-    for name, label in (("followed_again", "release to following again"), ("drives_alone", "release to driving alone")):
+        shown = ", ".join(f"{count} in {ticks} ticks" for ticks, count in sorted(counts.items()))
+        table.add_row(f"reaction to {means}", shown or "none")
+    for name, label in (("followed_again", "policy followed again"), ("drives_alone", "policy drives alone")):
         spread = report["release_to_policy_s"][name]
         if spread:
-            table.add_row(label, "p50 {p50:.2f}, p99 {p99:.2f}, max {max:.2f} s".format(**spread))
+            table.add_row(label, "p50 {p50:.2f}, p99 {p99:.2f}, max {max:.2f} s after release".format(**spread))
     jerk = report["command_jerk"]
-    table.add_row("largest command jerk", f"switch {jerk['switch']:.0%}, policy {jerk['policy']:.0%} of the limit")
-    table.add_row("refused", f"{report['refused']} asked for while the leader was elsewhere")
-    table.add_row("pulls too weak", f"{report['unnoticed_pulls']}")
+    table.add_row("largest jerk", f"switch {jerk['switch']:.0%}, policy {jerk['policy']:.0%} of the limit")
+    table.add_row("refused", f"{report['refused']}, the leader being elsewhere")
+    table.add_row("pulls not felt", str(report["unnoticed_pulls"]))
     console.print(table)
     console.print(
         f"{report['ticks']:,} ticks in {len(found.logs)} episodes, {report['missed_ticks']} missed; "
         f"report {out / 'report.json'}, picture {report['picture']}",
         highlight=False,
+        soft_wrap=True,
     )

@@ -18,9 +18,9 @@ from spec.errors import SpecError
 FORCE = 0.4
 """The hand pulls no harder at any joint [N·m]: two or three newtons of two fingers, 15 cm from the axis. That is twice
 what a leader's servo can hold against (XL330-M077, 0.215 N·m at stall), and too little to break a printed arm."""
-STIFFNESS, DAMPING = 2.0, 0.08
+STIFFNESS, DAMPING = 2.0, 0.2
 """A relaxed arm [N·m/rad], [N·m·s/rad]: about 100 N/m at the hand (measured on people: 100 to 500 N/m, Mussa-Ivaldi,
-Hogan and Bizzi 1985), 15 cm from the axis; it answers within 40 ms."""
+Hogan and Bizzi 1985), 15 cm from the axis; damped so that a leader stretched out (0.01 kg·m²) does not swing in it."""
 
 
 class Hand:
