@@ -10,6 +10,7 @@ two minutes of an hour of simulated mirroring were crossed 0.14 times an hour, w
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -90,7 +91,13 @@ def _channel(joint: str, kind: str, residual: Float, blocks: Float, seconds: flo
     rate = above / seconds * 3600
     rare = level + decay * (1.0 - _SHAPE) / _SHAPE * ((rate / aim) ** _SHAPE - 1.0)
     threshold = max(finest, MARGIN * float(peaks[-1]), rare)
-    return Channel(joint, kind, residual, level, decay, rate, float(f"{threshold:.3g}"))
+    return Channel(joint, kind, residual, level, decay, rate, _rounded_up(threshold))
+
+
+def _rounded_up(value: float) -> float:
+    """To three figures."""
+    last = 10.0 ** (math.floor(math.log10(value)) - 2)
+    return float(f"{math.ceil(value / last) * last:.3g}")
 
 
 def lag(recording: Recording) -> float:
