@@ -187,7 +187,7 @@ def _holding(now: Authority, facts: Facts, bounds: Bounds, now_ns: int) -> Autho
     """Goes on by itself once what was missing is back."""
     if now.stopping or (now.resting and not now.taken):
         return now
-    if now.taken and not facts.wish.present and now_ns - now.since_ns > bounds.absent_ns:
+    if now.taken and not facts.wish.present and facts.wish.silent_ns > bounds.absent_ns:
         return replace(_own(now), resting=True)
     if not facts.wish.permitted:  # what the policy sees meanwhile is a held arm: it is to look again
         return replace(now, since_ns=now_ns)

@@ -97,7 +97,8 @@ class ControlLoop:
         rate_hz: control rate, the one ``decide`` was made for.
         inbox: where chunks and orders come from.
         publish: takes each tick's record; it is the same object every time, filled anew.
-        notice: takes one line whenever the mode changes, a fault is latched, or the arm changes hands. Must not block.
+        notice: takes one line whenever the mode changes, a fault is latched, or the arm changes hands or is refused.
+            Must not block.
         mark: takes number and state of a tick that was told to put them on record. Must not block.
     """
 
@@ -220,6 +221,8 @@ class ControlLoop:
             self._mark(wake.tick, self._state)
         if command.mode is not before.mode or command.fault is not before.fault or command.flags & _HANDS:
             self._notice(_transition(before.mode, command, order))
+        elif before.taken and not self._state.authority.taken and order is None:
+            self._notice("takeover: over, the teleoperation device was silent for too long; the arm rests until START")
         if command.obstacle is not self._in_the_way:
             self._in_the_way = command.obstacle
             if command.obstacle is not Obstacle.NONE:

@@ -27,6 +27,9 @@ STIFFNESS = 40.0
 COAST = 2
 """A line is followed for so many sample intervals, then the hand counts as standing: the next sample is late."""
 
+_MAX_RAD_S = 100.0
+"""[rad/s] No hand is so fast; a line at such a speed would carry the arm off before the next sample came."""
+
 REARM_NS = 500_000_000
 """A pull counts after the leader was left alone for so long [ns]: who lets go holds on for a moment."""
 
@@ -128,6 +131,8 @@ class Wish(NamedTuple):
     """It is where the arm is. Only looked at where it matters."""
     permitted: bool = True
     """The dead man's button is held, or there is none."""
+    silent_ns: int = 0
+    """For how long the device has not been heard."""
 
 
 NOBODY = Person()
@@ -137,12 +142,12 @@ ABSENT = Wish()
 def heard(person: Person, sample: TeleopSample, rules: Rules, now_ns: int) -> tuple[Person, int]:
     """The person after one more sample, and the buttons that went down with it.
 
-    A sample that is not newer than the one before, or holds something that is no number, says nothing of the hand;
+    A sample that is not newer than the one before, or holds something that is no motion of a hand, says nothing of it;
     its buttons count all the same: a foot pedal must release an arm whose leader is gone.
     """
     first = person.heard_ns < 0 or now_ns - person.heard_ns > rules.stale_ns
     pressed = 0 if first else sample.buttons & ~person.buttons
-    if sample.read_ns <= person.read_ns or sample.read_ns > now_ns + rules.stale_ns or not _numbers(sample):
+    if sample.read_ns <= person.read_ns or sample.read_ns > now_ns + rules.stale_ns or not _motion(sample):
         return person._replace(heard_ns=now_ns, buttons=sample.buttons), pressed
     spacing_ns = 0 if person.read_ns < 0 else sample.read_ns - person.read_ns
     silent = spacing_ns == 0 or spacing_ns > rules.stale_ns
@@ -164,11 +169,13 @@ def heard(person: Person, sample: TeleopSample, rules: Rules, now_ns: int) -> tu
     return after, pressed
 
 
-def _numbers(sample: TeleopSample) -> bool:
+def _motion(sample: TeleopSample) -> bool:
     return (
         math.isfinite(sum(sample.position) + sum(sample.velocity))
         and min(sample.position) >= -MAX_RAD
         and max(sample.position) <= MAX_RAD
+        and min(sample.velocity) >= -_MAX_RAD_S
+        and max(sample.velocity) <= _MAX_RAD_S
     )
 
 
@@ -196,6 +203,7 @@ def wish(person: Person, pressed: int, rules: Rules, now_ns: int) -> Wish:
         present,
         False,
         permitted,
+        now_ns - person.read_ns,
     )
 
 

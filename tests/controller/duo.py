@@ -52,6 +52,7 @@ class Duo:
         self.silent = self.deaf = False
         self.frozen_ns: int | None = None
         self.broken: float | None = None
+        self.hurry = 0.0
         self.stiff = False
         self.away = np.zeros(2)
         self.push = 0.0
@@ -87,6 +88,7 @@ class Duo:
         position = tuple((self.leader + self.away + self.push).tolist())
         if self.broken is not None:
             position = (position[0], self.broken)
+        velocity = (velocity[0], velocity[1] + self.hurry)
         read_ns = now - self.latency_ns if self.frozen_ns is None else self.frozen_ns
         return TeleopSample(self.samples, read_ns, position, velocity, (0.0, 0.0), goal, int(buttons | self.held))
 

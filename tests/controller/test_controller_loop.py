@@ -327,6 +327,18 @@ def test_a_refused_takeover_says_why_once() -> None:
     ]
 
 
+def test_a_person_who_loses_the_arm_is_told() -> None:
+    rig = _with_a_person(START=3)
+    person = rig.script.person
+    rig.script.person = lambda tick: person(tick) if tick < 450 else None
+    rig.run(700)
+    assert rig.records[-1].mode == Mode.HOLD
+    assert [notice for notice in rig.notices if notice.startswith("takeover")] == [
+        "takeover: the teleoperation device is silent",
+        "takeover: over, the teleoperation device was silent for too long; the arm rests until START",
+    ]
+
+
 def test_an_order_to_mark_hands_over_the_state_that_tick_left() -> None:
     rig = _with_a_person(START=3, MARK=430)
     rig.run(500)

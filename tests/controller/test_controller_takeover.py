@@ -311,9 +311,10 @@ def test_servos_that_were_engaged_in_this_very_tick_have_not_said_yet_where_they
         ({"broken": math.nan}, Obstacle.SILENT),
         ({"broken": math.inf}, Obstacle.SILENT),
         ({"broken": 1e6}, Obstacle.SILENT),
+        ({"hurry": 1e3}, Obstacle.SILENT),
         ({"away": np.array([0.0, 0.36])}, Obstacle.FAR),
     ],
-    ids=["silent", "from the future", "nan", "infinite", "no angle", "too far"],
+    ids=["silent", "from the future", "nan", "infinite", "no angle", "no hand is so fast", "too far"],
 )
 def test_an_arm_is_not_given_to_a_device_that_is_stale_or_elsewhere(wrong: dict[str, Any], obstacle: Obstacle) -> None:
     duo = Duo(machine({"force": False})).driving()
@@ -363,7 +364,7 @@ def test_when_the_device_is_lost_the_arm_is_held_and_goes_on_with_the_person_whe
     command = duo.commands[-1]
     assert command.flags & Flag.STALE_TELEOP
     assert (command.driver, command.alpha, command.obstacle) == (Driver.NONE, 1.0, Obstacle.SILENT)
-    assert {duo.tick().mode for _ in range(200)} == {Mode.HOLD}  # and the policy does not take the chance
+    assert {duo.tick().mode for _ in range(150)} == {Mode.HOLD}  # and the policy does not take the chance
     for name, value in back.items():
         setattr(duo, name, value)
     command = duo.tick()
@@ -397,6 +398,18 @@ def test_a_device_that_comes_back_elsewhere_does_not_get_the_arm() -> None:
     assert duo.tick().mode is Mode.BLEND
 
 
+def test_an_arm_that_is_held_for_long_is_not_lost_by_a_moment_of_silence() -> None:
+    duo = Duo().taken()
+    duo.silent = True
+    duo.until(Mode.HOLD, 25)
+    duo.silent, duo.away = False, np.array([0.5, 0.0])
+    duo.ticks(300)
+    duo.silent = True
+    duo.ticks(30)
+    duo.silent, duo.away = False, np.zeros(2)
+    assert duo.tick().driver is Driver.HUMAN
+
+
 def test_a_foot_pedal_gives_the_arm_back_though_the_leader_is_gone() -> None:
     duo = Duo().taken()
     duo.frozen_ns = 0
@@ -405,13 +418,18 @@ def test_a_foot_pedal_gives_the_arm_back_though_the_leader_is_gone() -> None:
     duo.until(Mode.POLICY, 60)
 
 
-def test_a_device_that_comes_back_too_late_finds_the_arm_resting() -> None:
-    """Nobody may be holding it any more: the arm would follow the leader's fall."""
-    duo = Duo().taken()
-    duo.silent = True
+@pytest.mark.parametrize("dead_man", [False, True])
+@pytest.mark.parametrize("wrong", [{"silent": True}, {"frozen_ns": 0}], ids=["silent", "standing still"])
+def test_a_device_that_comes_back_too_late_finds_the_arm_resting(dead_man: bool, wrong: dict[str, Any]) -> None:
+    """Nobody may be holding it any more: the arm would follow the leader's fall. A dead man's pedal may be held."""
+    duo = Duo(machine({"dead_man": dead_man}))
+    duo.held = Button.DEAD_MAN if dead_man else Button.NONE
+    duo.taken()
+    for name, value in wrong.items():
+        setattr(duo, name, value)
     duo.until(Mode.HOLD, 25)
     duo.ticks(250)
-    duo.silent = False
+    duo.silent, duo.frozen_ns = False, None
     for _ in range(50):
         assert duo.tick().mode is Mode.HOLD
     duo.tick(press=Button.TAKE)  # a person who is there says so
