@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -30,8 +31,10 @@ DRIVEN = {Mode.POLICY, Mode.BLEND, Mode.HUMAN}
 """Somebody drives."""
 MOVED = {*DRIVEN, Mode.EASE_IN}
 """The arm is meant to move."""
-_NEAR_RAD = 2e-3
-_STANDING_RAD_S = 1e-3
+NEAR_RAD, STANDING_RAD_S = 2e-3, 1e-3
+"""Such an arm is at its start pose, and stands."""
+TAKEN_IN = 3
+"""Periods from the sending of an order to the first tick that has certainly seen it."""
 
 
 class Judge(Protocol):
@@ -122,16 +125,22 @@ class Session:
         return EpisodeResult(path, outcome, ended, seconds, answer["dropped"])
 
     def _go_home(self) -> None:
+        """Also out of a place where a person left the arm who took it on the way."""
         self._run.follow(False)
-        sent_ns = self._run.order(Order.HOME)
-        if not self._wait(lambda: self._at_home(sent_ns), HOME_S):
-            raise _BrokenError(Termination.FAULT)
+        deadline, watch = time.monotonic() + HOME_S, self._run.watch
+        while True:
+            sent_ns = self._run.order(Order.HOME)
+            if not self._wait(partial(self._rests, sent_ns), deadline - time.monotonic()):
+                raise _BrokenError(Termination.FAULT)
+            if np.all(np.abs(watch.commanded() - self._home) < NEAR_RAD):
+                return
+            self._wait(lambda: False, SETTLE_S)
 
-    def _at_home(self, sent_ns: int) -> bool:
-        watch = self._run.watch
-        if watch.tick is None or watch.tick.now_ns <= sent_ns or watch.mode is not Mode.HOLD:
-            return False
-        return bool(np.all(np.abs(watch.commanded() - self._home) < _NEAR_RAD))
+    def _rests(self, sent_ns: int) -> bool:
+        """Whether the arm has heeded an order, and holds."""
+        watch, margin_ns = self._run.watch, TAKEN_IN * self._run.robot.control.period_ns
+        heeded = watch.tick is not None and watch.tick.now_ns > sent_ns + margin_ns
+        return heeded and watch.mode is Mode.HOLD and watch.speed() < STANDING_RAD_S
 
     def _open(self, path: Path, labels: Mapping[str, str]) -> None:
         """Begin the recording. Whatever befell the recorder before is over once it is ready."""
@@ -173,7 +182,7 @@ class Session:
 
     def _moving(self) -> bool:
         watch = self._run.watch
-        return watch.mode in MOVED or watch.speed() > _STANDING_RAD_S
+        return watch.mode in MOVED or watch.speed() > STANDING_RAD_S
 
     def _close(self, path: Path, outcome: Outcome, ended: Termination, seconds: float) -> dict[str, Any]:
         """What became of the recording, in the recorder's words; empty where it has none."""

@@ -140,6 +140,11 @@ class Supervisor:
         recorder = self.processes[RECORDER]
         return recorder.alive and recorder.ready is not None
 
+    @property
+    def recorder_gone(self) -> bool:
+        """Whether it has said that it cannot work: no other takes its place."""
+        return self.processes[RECORDER].refusal is not None
+
     def order(self, order: Order) -> int:
         """Send one order to the control loop; returns when [ns]."""
         now = time.monotonic_ns()
@@ -288,10 +293,9 @@ class Supervisor:
         for process in self.processes.values():
             if process.alive or process.name == CONTROL or self._closing:
                 continue
-            if process.refusal is not None:
-                continue
             if process.status is not None and process.ready is not None:
-                self.say(f"{process.name}: {process.ending()}; starting it again")
+                if process.refusal is None:  # one that says why it cannot go on has said so, and is not started again
+                    self.say(f"{process.name}: {process.ending()}; starting it again")
                 self._event(time.monotonic_ns(), "died", f"{process.name}: {process.ending()}")
                 self._messages.append((process.name, {"kind": "died"}))
                 process.ready = None

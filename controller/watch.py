@@ -85,7 +85,7 @@ class Watch:
             event = Event.FromString(content)
             self.tally.events[f"{event.source}: {event.kind}"] += 1
             self.newest[f"{event.source}: {event.kind}"] = event.text
-            if "FAULT" in event.text:
+            if event.kind == "control" and "FAULT" in event.text:
                 self.tally.faults.append(event.text)
             events.append(event)
         return events

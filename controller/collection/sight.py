@@ -5,13 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from controller.collection.machine import Happened
-from controller.session import DRIVEN, MOVED
+from controller.session import DRIVEN, MOVED, NEAR_RAD, STANDING_RAD_S, TAKEN_IN
 from controller.supervisor import Supervisor
 from episodes.records import Mode
-
-_NEAR_RAD, _STANDING_RAD_S = 2e-3, 1e-3
-_TAKEN_IN = 3
-"""Periods from the sending of an order to the first tick that has certainly seen it."""
 
 
 class Sight:
@@ -24,7 +20,7 @@ class Sight:
     def __init__(self, supervisor: Supervisor) -> None:
         self._run, self._watch = supervisor, supervisor.watch
         self._home = supervisor.robot.limits().home
-        self._margin_ns = _TAKEN_IN * supervisor.robot.control.period_ns
+        self._margin_ns = TAKEN_IN * supervisor.robot.control.period_ns
         self.ordered_ns = 0
         """When the last order was sent."""
 
@@ -37,6 +33,8 @@ class Sight:
     def breaks(self) -> list[Happened]:
         """What ends an episode from outside."""
         found = [Happened.INTERRUPT] if self._run.interrupted else []
+        if self._run.recorder_gone:
+            found.append(Happened.ERROR)
         if not self._run.driving:
             found.append(Happened.CONTROL_DIED)
         elif self.heeded and self._watch.mode is Mode.FAULT:
@@ -46,17 +44,17 @@ class Sight:
     @property
     def at_home(self) -> bool:
         """The arm holds at its start pose."""
-        return self._holds and bool(np.all(np.abs(self._watch.commanded() - self._home) < _NEAR_RAD))
+        return self._holds and bool(np.all(np.abs(self._watch.commanded() - self._home) < NEAR_RAD))
 
     @property
     def astray(self) -> bool:
         """It stands somewhere else, and nothing will move it: a person had it meanwhile."""
-        return self._holds and not self.at_home and self._watch.speed() < _STANDING_RAD_S
+        return self._holds and not self.at_home and self._watch.speed() < STANDING_RAD_S
 
     @property
     def stands(self) -> bool:
         """It is at rest, or beyond anybody's reach."""
-        moving = self._watch.mode in MOVED or self._watch.speed() > _STANDING_RAD_S
+        moving = self._watch.mode in MOVED or self._watch.speed() > STANDING_RAD_S
         return not self._run.driving or (self.heeded and not moving)
 
     def driven(self, *, by_hand: bool) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +23,7 @@ from episodes.check import check
 from episodes.outcome import Outcome, Termination
 from episodes.reader import Episode, read_episode
 from episodes.records import Driver, Mode
-from export.bundle import Bundle
+from export.bundle import Bundle, read_bundle
 from spec.robot import Key
 
 pytestmark = pytest.mark.daemon
@@ -65,13 +66,13 @@ class Sessions:
     """Runs sessions in one folder, on one virtual arm."""
 
     def __init__(self, virtual: VirtualRobot, bundle: Bundle, out: Path) -> None:
-        self.virtual, self._bundle, self.out = virtual, bundle, out
+        self.virtual, self.bundle, self.out = virtual, bundle, out
         self.lines: list[str] = []
 
     def run(self, doing: Doing, plan: Plan = PLAN, keep: Keep = Keep()) -> Collector:  # noqa: B008 (frozen)
         robot = self.virtual.robot
         supervisor = Supervisor(
-            robot, policy_source(self._bundle), self.out, self.lines.append, bundle=self._bundle, teleop=True
+            robot, policy_source(self.bundle), self.out, self.lines.append, bundle=self.bundle, teleop=True
         )
         with Ledger(self.out, ASKED) as ledger, supervisor:
             ledger.reconcile()
@@ -211,6 +212,24 @@ def test_a_recorder_that_dies_costs_its_episode_and_no_other(sessions: Sessions)
     assert (collector.ledger.saved, collector.now.ending) == (1, End.COMPLETE)
     assert [episode.termination for episode in sessions.read()] == [Termination.RECOVERED, Termination.TIME_LIMIT]
     assert all(check(path) == [] for path in sessions.files())
+
+
+def test_without_a_recorder_that_can_work_a_session_ends(sessions: Sessions, bundle: Bundle, tmp_path: Path) -> None:
+    """Its successor finds no bundle and says so; nothing would be recorded any more."""
+    copy = tmp_path.parent / f"{tmp_path.name}-bundle"
+    shutil.copytree(bundle.folder, copy)
+    sessions.bundle = read_bundle(copy)
+
+    def doing(collector: Collector) -> list[Key | Reward]:
+        if copy.exists() and collector.seconds > 0.5:
+            shutil.rmtree(copy)
+            kill(collector.run.processes[RECORDER])
+        return [Key.QUIT] if collector.now.number > 2 else []
+
+    collector = sessions.run(doing)
+    assert collector.now.ending is End.ERROR
+    assert [line.termination for line in collector.ledger.lines][:1] == ["recorder_died"]
+    assert any("bundle" in line for line in sessions.lines)
 
 
 def test_without_its_control_process_a_session_ends_and_can_be_resumed(sessions: Sessions) -> None:
