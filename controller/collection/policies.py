@@ -59,19 +59,22 @@ class CorrectionKeeper(Keeper):
         if self._tape.spool is Spool.BROKEN and self._running:
             self._tape.salvage()
             self._correction = Correction()
+        fits = True
         if self._running and self._tape.spool in {Spool.IDLE, Spool.OPEN}:
-            self._cut(look.human, look.now_s)
-        return [look.heard] if look.heard is Happened.DISK_FULL else []
+            fits = self._cut(look.human, look.now_s)
+        return [Happened.DISK_FULL] if look.heard is Happened.DISK_FULL or not fits else []
 
-    def _cut(self, human: bool, now_s: float) -> None:
+    def _cut(self, human: bool, now_s: float) -> bool:
+        """False where a correction begins that the disk has no room for."""
         self._correction, do = cut(self._correction, human, self._keep.after_s, now_s)
         if do is Cut.BEGIN:
             name = f"episode-{self._number:06d}-correction-{self._parts:02d}.mcap"
             self._parts += 1
             labels = {**self._labels, "source": "intervention"}
-            self._tape.open(self._run.episodes_folder / name, labels, preroll_s=self._keep.before_s)
-        elif do is Cut.END:
+            return self._tape.open(self._run.episodes_folder / name, labels, preroll_s=self._keep.before_s)
+        if do is Cut.END:
             self._tape.close(Outcome.UNLABELLED, Termination.OPERATOR, {"source": "intervention"}, None)
+        return True
 
 
 class HighlightKeeper(Keeper):
@@ -80,16 +83,16 @@ class HighlightKeeper(Keeper):
     def __init__(self, supervisor: Supervisor, keep: Keep, labels: Mapping[str, str]) -> None:
         super().__init__(supervisor, keep, labels)
         self._ring = _Ring(supervisor, keep.highlight_s)
-        self._parts = self._saving = 0
+        self._saving = 0
+        self._used: set[Path] = set()
 
     def highlight(self) -> bool:
-        name = f"episode-{self._number:06d}-highlight-{self._parts:02d}.mcap"
-        self._parts += 1
-        self._saving += self._run.save_ring(self._run.episodes_folder / name, self._labels)
+        path = self._unused()
+        self._used.add(path)  # the recorder has yet to make the file
+        self._saving += self._run.save_ring(path, self._labels)
         return True
 
     def _begin(self) -> list[Happened]:
-        self._parts = 0
         return [Happened.OPENED]
 
     def _finish(self, verdict: Verdict, facts: Mapping[str, str], reward: float | None) -> None:
@@ -107,6 +110,15 @@ class HighlightKeeper(Keeper):
     @property
     def _ended(self) -> bool:
         return self._saving == 0
+
+    def _unused(self) -> Path:
+        """A name for the next: the key is pressed between episodes as well, and was in sessions before."""
+        folder, part = self._run.episodes_folder, 0
+        while True:
+            path = folder / f"episode-{self._number:06d}-highlight-{part:02d}.mcap"
+            if path not in self._used and not any(folder.glob(f"{path.name}*")):
+                return path
+            part += 1
 
     def _listen(self) -> list[dict[str, Any]]:
         said = super()._listen()

@@ -9,12 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from controller.collection.machine import Happened
+from controller.session import ANSWER_S
 from controller.supervisor import Supervisor
 from episodes.outcome import Outcome, Termination
 from episodes.records import Order
-
-ANSWER_S = 5.0
-"""Longest time the recorder may take to open or close a file [s]."""
 
 
 class Spool(Enum):
@@ -89,6 +87,8 @@ class Tape:
                 return Happened.DISK_FULL
         waiting = self.spool in {Spool.OPENING, Spool.CLOSING}
         if waiting and time.monotonic() - self._since_s > ANSWER_S:
+            if self.spool is Spool.OPENING and self._opening is None:  # one that is only slow would go on recording
+                self._run.end_episode(Outcome.ABORTED, Termination.RECORDER_DIED, {})
             self._at(Spool.BROKEN)
             return Happened.LOST
         return heard
