@@ -124,9 +124,9 @@ class Collector:
         """Tell the machine, and do what it wants done."""
         self._before = self.now
         self.now, actions = step(self.plan, self.now, heard, time.monotonic())
-        if self._before.phase is Phase.SAVING and self.now.phase is not Phase.SAVING:
-            self._write_down()
         self._do(actions)
+        if self._before.phase is Phase.SAVING and self.now.phase is not Phase.SAVING:
+            self._write_down()  # last: where that fails the arm holds, whatever it was told before
 
     @property
     def seconds(self) -> float:

@@ -130,6 +130,7 @@ class Ledger:
             if name in known or number is None or path.name != episode_name(number):
                 continue
             if (line := self._read(path, number)) is not None:
+                self.lines = [other for other in self.lines if other.number != number or other.files]
                 self.lines.append(line)
         self.lines.sort(key=lambda line: line.number)
         if self._taken(self.next):
@@ -160,16 +161,13 @@ class Ledger:
         self.next = coming
         self.write()
 
-    def put_away(self, files: Iterable[Path]) -> list[Path]:
+    def put_away(self, files: Iterable[Path]) -> None:
         """Move recordings to ``discarded/``; nothing is deleted, and nothing there is replaced."""
-        moved = []
         for path in files:
             if path.exists():
                 target = _unused(self.folder / DISCARDED / path.name)
                 target.parent.mkdir(exist_ok=True)
                 path.rename(target)
-                moved.append(target)
-        return moved
 
     def first_free(self) -> int:
         """A number above all that were ever used."""
@@ -214,12 +212,15 @@ class Ledger:
         return (self.folder / name).exists()
 
     def _taken(self, number: int) -> bool:
-        return any(line.number == number for line in self.lines) or self._exists(f"{EPISODES}/{episode_name(number)}")
+        """Also by what a killed session left of an episode: its corrections are no part of the next one."""
+        files = (self.folder / EPISODES).glob(f"{Path(episode_name(number)).stem}*")
+        return any(line.number == number for line in self.lines) or any(files)
 
     def _read(self, path: Path, number: int) -> Line | None:
         """What a recording says about itself; None for one that was to be put away, which it then is."""
         try:
             episode = read_episode(path, cameras=())
+            rewards = [value for _, value in episode.rewards]
         except CadenzaError:
             return None  # somebody else's file; its number stays taken
         result = episode.result
@@ -228,13 +229,17 @@ class Ledger:
             return None
         ticks = episode.ticks
         human = ticks["driver"] == Driver.HUMAN
+        stepped_in = int((human[1:] & ~human[:-1]).sum() + human[:1].sum())
+        if (final := episode.ending.reward) is not None:
+            rewards.append(final)
         return Line(
             number=number,
             outcome=str(episode.outcome),
             termination=str(episode.termination),
             seconds=float(result.get("seconds", episode.duration_s)),
             files=(str(path.relative_to(self.folder)),),
-            interventions=int((human[1:] & ~human[:-1]).sum() + human[:1].sum()),
+            reward=sum(rewards) if rewards else None,
+            interventions=0 if self.asked.source == "teleop" else stepped_in,
             human_seconds=float(human.mean() * episode.duration_s) if len(ticks) else 0.0,
             operator=episode.labels.get("operator", ""),
         )

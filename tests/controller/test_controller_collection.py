@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from controller.collection.collector import Collector
 from controller.collection.correction import Correction, Cut, cut
 from controller.collection.ledger import DISCARD, SESSION_FILE, Asked, Ledger, Line, episode_name
-from controller.collection.machine import Action, Collection, End, Happened, Phase, Plan, accepts, begin, step
+from controller.collection.machine import Action, Collection, End, Happened, Phase, Plan, Verdict, accepts, begin, step
 from episodes.outcome import Outcome, Termination
 from episodes.records import Driver, TickRecord
 from episodes.writer import EpisodeWriter, Header
@@ -188,6 +189,17 @@ def test_after_a_fault_the_session_waits_for_a_person() -> None:
     assert (cleared.phase, done[-2:]) == (Phase.HOMING, [Action.CLEAR_FAULT, Action.GO_HOME])
 
 
+def test_where_an_episode_cannot_be_written_down_the_arm_is_last_told_to_hold(monkeypatch: pytest.MonkeyPatch) -> None:
+    collector, done = object.__new__(Collector), list[Action]()
+    collector.plan = PLAN
+    collector.now = Collection(0, phase=Phase.SAVING, verdict=Verdict(Outcome.SUCCESS, Termination.DONE))
+    monkeypatch.setattr(collector, "_do", done.extend)
+    monkeypatch.setattr(collector, "_write_down", lambda: collector.hear(Happened.DISK_FULL))
+    collector.hear(Happened.CLOSED)
+    assert (collector.now.phase, collector.now.ending) == (Phase.DONE, End.DISK_FULL)
+    assert done == [Action.GO_HOME, Action.HOLD]
+
+
 @given(looks=st.lists(st.tuples(st.booleans(), st.floats(0.01, 1.0)), max_size=60), tail_s=st.floats(0.0, 2.0))
 def test_a_correction_begins_with_the_person_and_ends_after_it(looks: list[tuple[bool, float]], tail_s: float) -> None:
     now, is_open, clock, last_human = Correction(), False, 0.0, -1e9
@@ -253,7 +265,7 @@ def test_a_recording_that_was_closed_but_not_written_down_counts(tmp_path: Path)
     with Ledger(tmp_path, ASKED) as again:
         again.reconcile()
         assert (again.saved, again.next, len(again.lines)) == (1, 2, 2)
-        assert (again.lines[0].interventions, again.lines[0].operator) == (1, "ada")
+        assert again.lines[0].operator == "ada"
 
 
 def test_one_that_was_to_be_put_away_is_put_away_after_a_kill(tmp_path: Path) -> None:
@@ -264,6 +276,28 @@ def test_one_that_was_to_be_put_away_is_put_away_after_a_kill(tmp_path: Path) ->
         again.reconcile()
         assert (again.saved, again.lines, path.exists()) == (0, [], False)
         assert (tmp_path / "discarded" / path.name).exists()
+
+
+def test_what_a_recording_says_of_itself_is_what_its_line_would_have_said(tmp_path: Path) -> None:
+    """Nobody intervenes in a demonstration. A file that came too late for its line takes the line's place."""
+    for source, interventions in (("teleop", 0), ("policy", 1)):
+        folder, asked = tmp_path / source, replace(ASKED, source=source)
+        with Ledger(folder, asked) as ledger:
+            ledger.add(replace(line(0, Outcome.ABORTED), files=()), 1)
+            recorded(folder, 0)
+        with Ledger(folder, asked) as again:
+            again.reconcile()
+            (found,) = again.lines
+            assert (found.outcome, found.reward, found.interventions) == ("success", 1.0, interventions)
+
+
+def test_what_a_killed_session_kept_of_an_episode_is_no_part_of_the_next(tmp_path: Path) -> None:
+    with Ledger(tmp_path, ASKED) as ledger:
+        ledger.write()
+        recorded(tmp_path, 0).rename(tmp_path / "episodes" / "episode-000000-correction-00.mcap")
+    with Ledger(tmp_path, ASKED) as again:
+        again.reconcile()
+        assert (again.saved, again.next) == (0, 1)
 
 
 def test_nothing_discarded_is_ever_replaced(tmp_path: Path) -> None:
