@@ -157,6 +157,8 @@ class Operator:
         what = f"{line.outcome} by {line.termination}, {line.seconds:.1f} s"
         hands = f", taken over {times(line.interventions)} for {line.human_seconds:.1f} s" if line.interventions else ""
         files = "".join(f"; {path.name}" for path in collector.keeper.files)
+        if lost := sum(collector.keeper.dropped.values()):
+            files += f"; {lost} records never reached the recorder"
         self.say(f"episode {line.number}: {what}{hands}{files if kept else '; discarded'}")
         if collector.now.phase is not Phase.DONE:
             self._cues.give("saved" if kept else "discarded")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import select
@@ -38,7 +39,12 @@ HELP = (
     ("h", "highlight"),
     ("q", "quit"),
 )
-_WORDS = {**{key.value: key for key in Key}, "start": Key.START_STOP, "stop": Key.START_STOP, "clear": Key.START_STOP}
+_WORDS = {
+    **{key.value: key for key in Key if key is not Key.DEAD_MAN},
+    "start": Key.START_STOP,
+    "stop": Key.START_STOP,
+    "clear": Key.START_STOP,
+}
 VALID = (*_WORDS, "reward X", "wait SECONDS")
 _SEQUENCE = re.compile(r"\x1b(?:\[[0-9;?]*[A-Za-z~]|O.|.)?")
 """What arrows and function keys send."""
@@ -139,6 +145,8 @@ class LineKeys:
         try:
             number = float(value)
         except ValueError:
+            number = math.nan
+        if not math.isfinite(number):
             self._waiting.popleft()
             collector.run.say(f"{word} {value!r}: not a number")
             return []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import json
+import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -21,7 +22,7 @@ from cadenza.collecting.front import Lines, Operator, Screen
 from cadenza.collecting.keys import keys_of
 from cadenza.collecting.scripted import ScriptedPerson
 from cadenza.collecting.view import times
-from cadenza.commands.run import warn_of_force
+from cadenza.commands.run import chosen_robot, warn_of_force
 from cadenza.judge import VirtualJudge
 from cadenza.scripted_hand import ScriptedHand
 from controller.collection.collector import Collector, Hand
@@ -37,7 +38,7 @@ from spec.calibration import load_calibration, with_takeover
 from spec.errors import SpecError
 from spec.manifest import check_fit
 from spec.robot import ChunkMode, Realtime, Robot
-from spec.robotfile import load_robot, robot_hash
+from spec.robotfile import robot_hash
 
 _STATUS = {End.COMPLETE: 0, End.QUIT: 0, End.INTERRUPTED: 130}
 
@@ -171,7 +172,7 @@ def collect(wanted: Wanted, operator: Callable[[], Operator]) -> Collected:
 
     Args:
         wanted: checked.
-        operator: makes the operator's side, once nothing can be refused any more.
+        operator: makes the operator's side; it is entered once nothing can be refused any more.
 
     Raises:
         CadenzaError: something is missing or does not fit; nothing has moved then.
@@ -211,17 +212,15 @@ def _wanted(args: Args, overrides: Mapping[str, str]) -> Wanted:
     if not args.task.strip():
         raise SpecError("--task", args.task, "say what is done, in words")
     for name in ("reset", "before", "after"):
-        if not getattr(args, f"{name}_seconds") >= 0:
+        if not 0 <= getattr(args, f"{name}_seconds") < math.inf:
             raise SpecError(f"--{name}-seconds", getattr(args, f"{name}_seconds"), "zero or more")
-    if not args.highlight_seconds > 0:
+    if not 0 < args.highlight_seconds < math.inf:
         raise SpecError("--highlight-seconds", args.highlight_seconds, "must be above 0")
-    if not args.rotate_mb >= 1:
+    if not 1 <= args.rotate_mb < math.inf:
         raise SpecError("--rotate-mb", args.rotate_mb, "at least 1")
     if args.out.exists() and not args.out.is_dir():
         raise SpecError("--out", str(args.out), "is a file, not a folder")
-    chosen = {"control.mode": args.mode, "control.realtime": args.realtime, "virtual.seed": args.seed}
-    given = {field: str(value) for field, value in chosen.items() if value is not None}
-    robot = load_robot(args.config, {**overrides, **given})
+    robot = chosen_robot(args.config, overrides, args.mode, args.realtime, args.seed)
     scripted = args.hand is Who.SCRIPTED
     if robot.teleop is None:
         raise SpecError(f"{args.config}: teleop", None, "collecting needs a device that a person moves the arm with")

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from cadenza.arguments import check_length, parse, split_robot_overrides
-from cadenza.commands.run import RunResult, run_episodes
+from cadenza.commands.run import RunResult, chosen_robot, run_episodes
 from cadenza.intervention import Intervention, collect_one, replay_every_tick, replay_on_the_arm
 from cadenza.picture import draw_run, save
 from cadenza.report import film_strip, joined_phases, joint_trace, lateness_us
@@ -25,10 +25,9 @@ from episodes.outcome import Outcome, Termination
 from episodes.reader import read_episode
 from export.bundle import Bundle
 from export.exporter import export_checkpoint
-from spec.errors import CadenzaError
+from spec.errors import CadenzaError, SpecError
 from spec.files import write_atomically
-from spec.robot import Robot
-from spec.robotfile import load_robot
+from spec.robot import Robot, TeleopDevice
 
 PICTURE_CAMERA = "front"
 REPLAY_MM = 5.0
@@ -56,7 +55,7 @@ class Args:
     checkpoint: Path = Path("assets/policy/push")
     """Policy to export."""
     config: Path = Path("robots/virtual.yaml")
-    """Robot file; it must have a virtual arm."""
+    """Robot file; it must have a virtual arm with a leader."""
     episodes: int = 10
     """How many, each from another start."""
     episode_seconds: float = 20.0
@@ -82,7 +81,8 @@ def main(argv: Sequence[str]) -> int:
     rest, overrides = split_robot_overrides(argv)
     args = parse(Args, rest, "demo")
     check_length(args.episodes, args.episode_seconds)
-    robot = load_robot(args.config, {"virtual.seed": str(args.seed), **overrides})
+    robot = chosen_robot(args.config, overrides, None, None, args.seed)
+    _check_leader(robot, args.config)
     console = Console(stderr=args.json)
     console.print(f"exporting {args.checkpoint}", highlight=False)
     bundle = export_checkpoint(args.checkpoint, args.out / "bundle", None, 1.0)
@@ -103,6 +103,12 @@ def main(argv: Sequence[str]) -> int:
     if result.interrupted or (last is not None and last.interrupted):
         return 130
     return 0 if result.sound and all(bar.held for bar in bars) else 1
+
+
+def _check_leader(robot: Robot, config: Path) -> None:
+    """Raises SpecError."""
+    if robot.leader is None or robot.teleop is None or robot.teleop.device is not TeleopDevice.LEADER:
+        raise SpecError(f"{config}: teleop.device", None, "the demo needs a leader arm to step in by", ["leader"])
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -103,10 +103,8 @@ def main(argv: Sequence[str]) -> int:
     rest, overrides = split_robot_overrides(argv)
     args = parse(Args, rest, "run")
     check_length(args.episodes, args.episode_seconds)
-    for field, value in (("control.mode", args.mode), ("control.realtime", args.realtime), ("virtual.seed", args.seed)):
-        if value is not None:
-            overrides[field] = str(value)
-    robot, bundle = load_robot(args.config, overrides), read_bundle(args.bundle)
+    robot = chosen_robot(args.config, overrides, args.mode, args.realtime, args.seed)
+    bundle = read_bundle(args.bundle)
     if args.teleop and robot.teleop is None:
         raise SpecError(f"{args.config}: teleop", None, "there is no device to take the arm over with")
     if args.teleop:
@@ -122,6 +120,24 @@ def main(argv: Sequence[str]) -> int:
     if result.interrupted:
         return 130
     return 0 if result.sound else 1
+
+
+def chosen_robot(
+    config: Path, overrides: Mapping[str, str], mode: ChunkMode | None, realtime: Realtime | None, seed: int | None
+) -> Robot:
+    """The robot file with what the command line says about it.
+
+    Raises:
+        SpecError: as :func:`load_robot`; or a seed for a real arm, which would make a virtual one of it.
+    """
+    chosen = {"control.mode": mode, "control.realtime": realtime}
+    given = {**overrides, **{field: str(value) for field, value in chosen.items() if value is not None}}
+    robot = load_robot(config, given)
+    if seed is None:
+        return robot
+    if robot.virtual is None:
+        raise SpecError("--seed", seed, f"scenes are the virtual arm's; {config} is a real one")
+    return load_robot(config, {**given, "virtual.seed": str(seed)})
 
 
 def run_episodes(

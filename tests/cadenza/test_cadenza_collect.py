@@ -80,6 +80,9 @@ VIEW = View(
         (["--out", "README.md"], "is a file, not a folder"),
         (["--robot.teleop", "null"], "collecting needs a device"),
         (["--rotate-mb", "0"], "at least 1"),
+        (["--rotate-mb", "inf"], "at least 1"),
+        (["--before-seconds", "inf"], "--before-seconds: inf: zero or more"),
+        (["--config", "robots/koch.yaml", "--seed", "3"], "--seed: 3: scenes are the virtual arm's"),
         (["--config", "robots/koch.yaml", "--hand", "scripted"], "scripted person at a virtual leader arm only"),
     ],
 )
@@ -156,10 +159,11 @@ def test_a_word_waits_until_it_means_something(tmp_path: Path) -> None:
 
 
 def test_a_word_that_is_none_is_said_and_passed_over(tmp_path: Path) -> None:
-    found, said = lines(tmp_path, "jump\nreward much\nstart\n", Phase.READY)
+    found, said = lines(tmp_path, "jump\nreward much\nreward nan\nwait inf\ndead_man\nstart\n", Phase.READY)
     assert found[:1] == [Key.START_STOP]
     assert "'jump': no such key (valid: " in said[0]
-    assert "not a number" in said[1]
+    assert all("not a number" in line for line in said[1:4])
+    assert "'dead_man': no such key" in said[4]
 
 
 def test_the_end_of_the_lines_is_the_end_of_the_session_unless_there_never_were_any(tmp_path: Path) -> None:
