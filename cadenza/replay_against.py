@@ -114,8 +114,9 @@ def _print(rows: Sequence[Mapping[str, Any]], report: Mapping[str, Any], console
         if one["left_out"]:
             notes.append(f"{one['left_out']} left out: their history began before the recording")
         if one["recorded_with"] is not None:
-            equal = one["bit_equal"].get(f"{one['recorded_with']} against {LOGGED}", False)
-            notes.append(f"{one['recorded_with']} drove, its chunks are {'bit-equal' if equal else 'NOT bit-equal'}")
+            equal = one["bit_equal"].get(f"{one['recorded_with']} against {LOGGED}")
+            are = {None: "cannot be compared", True: "are bit-equal", False: "are NOT bit-equal"}[equal]
+            notes.append(f"{one['recorded_with']} drove, its chunks {are}")
         elif not one["bit_equal"]:
             notes.append("no chunks on record at these steps")
         console.print(f"{one['path']}: {'; '.join(notes)}", highlight=False, soft_wrap=True)

@@ -41,9 +41,10 @@ class Difference:
         return f"{self.of} against {self.to}"
 
     @property
-    def bit_equal(self) -> bool:
-        """Whether everything that could be compared is the same to the last bit."""
-        return bool((self.ticks[np.isfinite(self.ticks)] == 0.0).all())
+    def bit_equal(self) -> bool | None:
+        """Whether everything that could be compared is the same to the last bit; None where nothing could."""
+        values = self.ticks[np.isfinite(self.ticks)]
+        return bool((values == 0.0).all()) if values.size else None
 
     @property
     def largest(self) -> float:

@@ -61,8 +61,8 @@ def policy_steps(episode: Episode, manifest: Manifest) -> Samples:
             raise MisfitError(
                 f"bundle {manifest.name}: camera {name!r} is not on record in {episode.path} (has: {have})"
             )
-    drove = episode.bundle()
-    if drove is not None and episode.chunks and set(cameras) <= set(drove.observation.cameras):
+    drove = _asked_then(episode, manifest)
+    if drove is not None:
         samples = samples_of_chunks(episode, tuple(drove.observation.cameras))
     else:
         samples = _on_grid(episode, manifest)
@@ -104,7 +104,9 @@ def ask(
         features[row] = np.where(mask[row][:, None], encoded[index[row]], 0.0)
         targets[row] = decode(action.space, policy.decode(features[row], mask[row]), references[row])
         progress()
-    whole = ~_reaches_before(episode, samples, (observation.history - 0.5) * step_ns)
+    whole = np.ones(len(samples), dtype=np.bool_)
+    if _asked_then(episode, manifest) is not None:
+        whole = ~_reaches_before(episode, samples, (observation.history - 0.5) * step_ns)
     return Answers(samples.observed_ns, round(action.step_s * 1e9), targets, features, mask, whole)
 
 
@@ -124,6 +126,15 @@ def on_record(episode: Episode, samples: Samples) -> Answers | None:
         np.zeros((count, 0), dtype=np.bool_),
         np.ones(count, dtype=np.bool_),
     )
+
+
+def _asked_then(episode: Episode, manifest: Manifest) -> Manifest | None:
+    """The policy that made the chunks on record, where it saw all that this one wants to see. Chunks without a bundle
+    are a playback's: they tell nothing of what a policy saw."""
+    drove = episode.bundle()
+    if drove is None or not episode.chunks:
+        return None
+    return drove if set(manifest.observation.cameras) <= set(drove.observation.cameras) else None
 
 
 def _on_grid(episode: Episode, manifest: Manifest) -> Samples:

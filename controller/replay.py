@@ -123,6 +123,9 @@ class _Run:
         if numbers[0] - skipped[0] == 1:
             yield 0, self._decide.initial()  # the very first tick of a run
         for tick, text in sorted(self._states.items()):
+            if tick < 0:
+                self._unusable.append("a state on record cannot be read")
+                continue
             row = int(np.searchsorted(numbers, tick, side="right"))
             if row >= len(numbers) or self._lost(tick, row):
                 continue

@@ -17,11 +17,11 @@ from tiny_bundle import write_tiny_bundle
 
 from cadenza.cli import main
 from cadenza.replay_deviation import deviation_of, figures
-from cadenza.replay_difference import labels_of
+from cadenza.replay_difference import LOGGED, Difference, labels_of
 from cadenza.replay_motion import check_motion, motion_of
 from controller.workers.playback import PACE, RAMP_NS, Pace
 from episodes.reader import read_episode
-from episodes.records import Driver, Flag, Mode, TickRecord
+from episodes.records import ChunkRecord, Driver, Flag, Mode, TickRecord
 from episodes.writer import EpisodeWriter, Header
 from spec.arrays import Float
 from spec.errors import CadenzaError, MisfitError, SpecError
@@ -52,6 +52,7 @@ def write_wave(
     change: Callable[[TickRecord, int], None] = lambda _tick, _number: None,
     at: Callable[[Float], Float] = lambda seconds: seconds,
     events: tuple[tuple[int, str, str], ...] = (),
+    chunks: tuple[ChunkRecord, ...] = (),
     labels: dict[str, str] | None = None,
 ) -> Path:
     """An arm that a person moves along :func:`wave` for four seconds, seen by two cameras; it lags by 5 mrad."""
@@ -72,6 +73,8 @@ def write_wave(
                 picture = np.full((24, 32, 3), number % 200, np.uint8)
                 for camera in robot.cameras:
                     writer.frame(camera, encode_jpeg(picture, 90), now - 1_000_000, number)
+        for chunk in chunks:
+            writer.chunk(chunk)
         for time_ns, kind, text in events:
             writer.event(time_ns, "playback", kind, text)
     return path
@@ -250,6 +253,32 @@ def test_demonstrations_without_chunks_are_sampled_at_the_policys_own_steps(
     assert rows["one", "the person"]["joints"]["wrist_roll"]["max"] == pytest.approx(
         (0.047 + 0.005) / ENCODER_TICK, rel=0.05
     )
+
+
+def test_chunks_of_a_playback_are_no_steps_of_a_policy(
+    robot: Robot, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """They lie between the steps at which a policy is asked now, as if a history reached back to what is not there."""
+    chunks = tuple(
+        ChunkRecord(sequence=k, tick=3 * k + 1, observed_ns=START_NS + 3 * k * PERIOD_NS, step_ns=1, length=1, joints=6)
+        for k in range(160)
+    )
+    played = write_wave(tmp_path / "played.mcap", robot, chunks=chunks)
+    bundle = constant_bundle(tmp_path / "one", robot, 0.0)
+    assert main(["replay", str(played), "--against", str(bundle), "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert (report["episodes"][0]["steps"], report["episodes"][0]["left_out"]) == (50, 0)
+    assert [row["to"] for row in report["differences_in_encoder_ticks"]] == ["the person"]
+
+
+def test_where_nothing_could_be_compared_nothing_is_bit_equal() -> None:
+    """A recording shorter than the history of the policy that drove: no step of it is whole."""
+    nothing = np.full((3, 2, 6), np.nan)
+    assert Difference("it", LOGGED, nothing).bit_equal is None
+    nothing[1] = 0.0
+    assert Difference("it", LOGGED, nothing).bit_equal is True
+    nothing[1, 0, 0] = 1e-12
+    assert Difference("it", LOGGED, nothing).bit_equal is False
 
 
 def test_a_policy_of_another_robot_is_refused(

@@ -129,6 +129,9 @@ def test_what_cannot_be_replayed_says_why(tmp_path: Path) -> None:
     life.states.append((life.ticks[150].tick, f'{{"version": 99, "tick": {life.ticks[150].tick}}}'))
     with pytest.raises(CadenzaError, match=r"no state on record.*another version"):
         replay(read_episode(life.episode(tmp_path / "b.mcap", begin=100)))
+    life.states = [(life.ticks[150].tick, "{")]
+    with pytest.raises(CadenzaError, match=r"no state on record.*cannot be read"):
+        replay(read_episode(life.episode(tmp_path / "d.mcap", begin=100)))
     with EpisodeWriter(tmp_path / "c.mcap", Header(machine())):
         pass
     with pytest.raises(CadenzaError, match="no ticks"):
