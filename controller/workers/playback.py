@@ -140,6 +140,7 @@ class Playback:
         self._motion = motion
         self._velocity, self._acceleration = SLOW * limits.velocity, SLOW * limits.acceleration
         self._pace = Pace(0, 0.0, 0.0, 0.0, 0)
+        self._reach_ns = 0
         self._lead: _Lead | None = None
         self._joined = False
         self._ended_ns: int | None = None
@@ -177,6 +178,7 @@ class Playback:
             wanted = 0.0 if self.standing or self._lead is not None else self._motion.speed
             self._change(now_ns, wanted, RAMP_NS)
         self._finish(now_ns)
+        self._reach_ns = now_ns + LENGTH * _STEP_NS
         due = now_ns + _STEP_NS * np.arange(1, LENGTH + 1, dtype=np.float64)
         poses = self._motion.at(self._pace.seconds(due))
         if self._lead is not None:
@@ -188,7 +190,8 @@ class Playback:
         pace = self._pace
         if pace.to == to and (over_ns or pace.rate_at(now_ns) == to):
             return
-        at_s = float(pace.seconds(np.array([now_ns], dtype=np.int64))[0])
+        # Time stood still from the end of the last chunk on, if no other came.
+        at_s = float(pace.seconds(np.array([min(now_ns, self._reach_ns)], dtype=np.int64))[0])
         self._pace = Pace(now_ns, at_s, pace.rate_at(now_ns), to, over_ns)
         self.paces.append(self._pace)
 
