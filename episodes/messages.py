@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from episodes.layout import encode_ticks, records_of, varint
-from episodes.records import ChunkRecord
+from episodes.records import MAX_CHUNK, ChunkRecord
 from episodes.schema.cadenza_pb2 import Chunk, Event
 from episodes.schema.foxglove_pb2 import CompressedImage
 
@@ -18,8 +18,9 @@ TICKS, CHUNKS, EVENTS = "/ticks", "/chunks", "/events"
 CAMERA_PREFIX = "/camera/"
 _DATA_KEY = varint(CompressedImage.DATA_FIELD_NUMBER << 3 | 2)
 _CHUNK_SCALARS = tuple(field.name for field in Chunk.DESCRIPTOR.fields if field.name not in {"frames", "targets"})
-CARRIED_CHUNKS = 32
-"""Action chunks from before its beginning that an episode carries: more than can be alive at once."""
+CARRIED_CHUNKS = MAX_CHUNK
+"""Action chunks from before its beginning that an episode carries: more are never alive at once, and in mode open_loop
+the one in use is at most so many older than the newest, a new one coming with every action."""
 _OVERHEAD = 120
 """Bytes that a message takes beside its own, in memory and about half of it in the file."""
 

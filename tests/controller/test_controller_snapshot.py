@@ -8,13 +8,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-from duo import Duo, machine
+from duo import HOME, Duo, machine
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from controller.decide import Command, Decide, Inputs, State
 from controller.snapshot import restored, written
-from episodes.records import Order
+from episodes.messages import CARRIED_CHUNKS
+from episodes.records import MAX_CHUNK, Order
+from spec.arrays import frozen
+from spec.chunk import Chunk
 from spec.errors import SpecError
 from spec.robot import ChunkMode, Robot
 from spec.teleop import Button
@@ -141,3 +144,19 @@ def test_the_text_is_plain_json_of_a_size_that_fits_an_event() -> None:
     assert "\n" not in text
     json.loads(text, parse_constant=pytest.fail)
     assert len(text) < 8192
+
+
+def test_an_episode_carries_every_chunk_that_a_state_can_need() -> None:
+    """In mode open_loop the chunk in use may be as many older than the newest as it has actions."""
+    duo = Duo(machine(mode=ChunkMode.OPEN_LOOP, open_loop_steps=MAX_CHUNK))
+    duo.policy, oldest = False, 0
+    duo.tick(Order.START)
+    for tick in range(1500):
+        sent = None
+        if tick % 20 == 0:
+            targets = frozen(np.full((MAX_CHUNK, 2), HOME))
+            sent = Chunk(duo.sequence, duo.lockstep.now_ns, 100_000_000, targets)
+        duo.tick(sent=sent)
+        needed = json.loads(written(tick, duo.lockstep.state))["schedule"]["tracks"]
+        oldest = max([oldest, *(duo.sequence - track[0] for track in needed)])
+    assert 32 < oldest <= CARRIED_CHUNKS
