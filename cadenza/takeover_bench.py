@@ -156,9 +156,9 @@ class TakeoverBench:
         while True:
             here, rng = self._leader(), self._rng
             joints = [str(rng.choice(names)) for names in _PULLED]
-            way = float(rng.uniform(0.2, 0.5))
+            way = float(rng.uniform(0.15, 0.4))
             aim = {name: here[name] + float(rng.choice((-1.0, 1.0))) * way for name in joints}
-            self._hand(aim, way / float(rng.uniform(0.4, 1.2)))
+            self._hand(aim, way / float(rng.uniform(0.25, 0.8)))
             if self._person_drives(_NOTICED_S):
                 return
             self._hand_off()
@@ -174,8 +174,8 @@ class TakeoverBench:
         aim[_LOW] = min(here[_LOW] + float(rng.uniform(0.05, 0.25)), _HIGH)
         limits = self._run.robot.follower.joints
         aim = {name: float(np.clip(angle, *limits[name].position)) for name, angle in aim.items()}
-        self._hand(aim, float(rng.uniform(0.4, 0.9)))
-        self._wait(float(rng.uniform(0.5, 1.0)))
+        self._hand(aim, float(rng.uniform(0.6, 1.1)))
+        self._wait(float(rng.uniform(0.6, 1.2)))
 
     def _hand(self, joints: dict[str, float], seconds: float) -> None:
         self._note(ON)
