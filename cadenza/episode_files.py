@@ -1,7 +1,8 @@
-"""Finding episodes, and summing one up."""
+"""Finding episodes, setting damaged ones aside, and summing one up."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -12,7 +13,7 @@ from rich.progress import track
 
 from cadenza.report import lateness_us, percentiles
 from episodes.messages import CAMERA_PREFIX, CHUNKS
-from episodes.reader import Episode
+from episodes.reader import Episode, read_episode
 from episodes.records import Driver
 from episodes.recovery import being_written
 from episodes.writer import PART
@@ -21,25 +22,63 @@ from spec.errors import CadenzaError
 _Item = TypeVar("_Item")
 
 
-def find_episodes(paths: Sequence[Path], unfinished_only: bool = False) -> list[Path]:
-    """The files named, and all in the folders named.
+def find_episodes(paths: Sequence[Path], none_will_do: bool = False) -> list[Path]:
+    """The files named, and all in the folders named. A folder without any is named on standard error.
+
+    Args:
+        paths: files, and folders to search.
+        none_will_do: finding nothing at all is no reason to refuse.
 
     Raises:
-        CadenzaError: no path, or one that does not exist.
+        CadenzaError: no path, one that does not exist, or nothing found.
     """
     if not paths:
         raise CadenzaError("name at least one episode or folder, e.g. cadenza episodes list runs")
-    found = [file for path in paths for file in _in(path, unfinished_only)]
-    return list(dict.fromkeys(found))
+    found = {path: _in(path) for path in paths}
+    empty = [path for path, files in found.items() if not files]
+    if len(empty) == len(found) and not none_will_do:
+        raise CadenzaError(f"{', '.join(map(str, empty))}: no episodes there")
+    for path in empty:
+        print(f"{path}: no episodes there", file=sys.stderr)
+    return list(dict.fromkeys(file for files in found.values() for file in files))
 
 
-def _in(path: Path, unfinished_only: bool) -> list[Path]:
+def _in(path: Path) -> list[Path]:
     if path.is_file():
         return [path]
     if not path.is_dir():
         raise CadenzaError(f"{path}: no such file or folder")
-    found = {*path.rglob(f"*.mcap{PART}")}
-    return sorted(found if unfinished_only else found | {*path.rglob("*.mcap")})
+    return sorted({*path.rglob(f"*.mcap{PART}"), *path.rglob("*.mcap")})
+
+
+def set_damaged_aside(files: Sequence[Path], quiet: bool) -> tuple[list[Path], dict[str, str]]:
+    """Files to work with; and the damaged ones with the reason, named on standard error: half an episode is not used
+    as if it were all of it. A file that cannot be read at all stays, for the work itself to refuse.
+
+    Raises:
+        CadenzaError: all are damaged.
+    """
+    damaged = {file: reason for file in with_progress(files, quiet) if (reason := _damage(file))}
+    lines = [f"{file}: {damage_line(file, reason)}" for file, reason in damaged.items()]
+    if len(files) == 1 and damaged:
+        raise CadenzaError(lines[0])
+    for line in lines:
+        print(line, file=sys.stderr)
+    if files and len(damaged) == len(files):
+        raise CadenzaError(f"all {len(files)} episodes are damaged")
+    return [file for file in files if file not in damaged], {str(file): reason for file, reason in damaged.items()}
+
+
+def _damage(file: Path) -> str:
+    try:
+        return read_episode(file, cameras=()).damage
+    except CadenzaError:
+        return ""
+
+
+def damage_line(file: Path | str, reason: str) -> str:
+    """What is wrong with a damaged episode, and what to do."""
+    return f"damaged: {reason}; save what is whole: cadenza episodes recover {file}"
 
 
 def interventions(episode: Episode) -> dict[str, Any]:

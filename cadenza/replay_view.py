@@ -77,7 +77,11 @@ def run(file: Path, out: Path | None, spawn: bool, console: Console) -> tuple[in
     episode = read_episode(file)
     if not len(episode.ticks):
         raise CadenzaError(f"{file}: no ticks")
-    out.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.open("wb").close()  # rerun would say so in a traceback, and a warning
+    except OSError as error:
+        raise CadenzaError(f"{out}: cannot be written: {error.strerror}") from None
     write_recording(episode, out)
     console.print(
         f"{out}: {out.stat().st_size / 1e6:.1f} MB, for the rerun viewer (--spawn opens it)",

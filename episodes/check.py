@@ -46,7 +46,7 @@ def examine(path: Path) -> Verdict:
         return Verdict([str(error).removeprefix(f"{path}: ")], [])
     wrong = []
     if episode.damage:
-        wrong.append(f"unfinished or damaged ({episode.damage}); cadenza episodes recover may help")
+        wrong.append(f"unfinished or damaged ({episode.damage}); save what is whole: cadenza episodes recover {path}")
     if robot.follower.names != episode.joints:
         wrong.append(f"joints {list(episode.joints)} are not those of its robot file")
     wrong += _ticks(episode) + _hands(episode) + _chunks(episode)

@@ -1,25 +1,29 @@
-"""Making whole episodes of files whose writer was killed."""
+"""Making whole episodes of files whose writer was killed, and of damaged ones."""
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from episodes.outcome import Outcome, Termination, ending, ending_facts
+from episodes.reader import read_episode
 from episodes.rewrite import rewrite
 from episodes.scan import Scan, open_episode
 from episodes.writer import PART, sync_folder
 from spec.errors import CadenzaError
 
 UNREADABLE = ".unreadable"
+DAMAGED = ".damaged"
+"""What the original of a damaged episode is called after its recovery."""
 
 
 @dataclass(frozen=True, slots=True)
 class Recovered:
-    """What became of one unfinished file."""
+    """What became of one unfinished or damaged file."""
 
     part: Path
     episode: Path | None
@@ -86,6 +90,36 @@ def recover(part: Path) -> Recovered | None:
             raise
         return None
     return Recovered(part, whole, messages, scan.damage)
+
+
+def mend(closed: Path) -> Recovered:
+    """Put the whole part of a damaged ``*.mcap`` in its place; the original stays beside it, as ``*.mcap.damaged``.
+
+    The original first gets its second name, then the first is given to the whole part at once: at no instant is either
+    missing, and a recovery that is cut off simply starts over. Of a whole episode nothing is written.
+
+    Raises:
+        CadenzaError: not an episode, being recovered, or another file has the name for the original.
+        OSError: disk full or not writable; the episode is untouched.
+    """
+    kept, staging = closed.with_name(closed.name + DAMAGED), closed.with_name(f".{closed.name}.recovering")
+    with _locked(closed):
+        damage = read_episode(closed, cameras=()).damage
+        if not damage:
+            return Recovered(closed, None, 0, "is whole")
+        if kept.exists() and not kept.samefile(closed):
+            raise CadenzaError(f"{kept}: exists already; move it away to recover {closed.name}")
+        try:
+            messages = rewrite(Scan(open_episode(closed)), staging, _broken_off)
+            if not kept.exists():
+                os.link(closed, kept)
+            staging.replace(closed)
+        except KeyError:
+            raise CadenzaError(f"{closed}: damaged before its first record; nothing in it can be saved") from None
+        finally:
+            staging.unlink(missing_ok=True)
+        sync_folder(closed.parent)
+    return Recovered(closed, closed, messages, damage)
 
 
 def _broken_off(found: Mapping[str, str] | None) -> Mapping[str, str]:

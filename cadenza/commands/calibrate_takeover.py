@@ -27,7 +27,7 @@ from spec.errors import SpecError
 from spec.robot import Robot, Takeover, Teleop, TeleopDevice
 from spec.robotfile import load_robot
 
-_SHORTEST_S = 20.0
+_SHORTEST_S, _LONGEST_S = 20.0, 3600.0
 _MOST_PUSH = 0.4
 """[N·m] What a hand pushes with, and no more: drivers/virtual/live/hand.py."""
 _PRIORITY = 60
@@ -50,7 +50,7 @@ class Args:
     config: Path = Path("robots/virtual.yaml")
     """Robot file. Any field of it can be overridden: --robot.leader.port /dev/ttyUSB1"""
     seconds: float = 120.0
-    """For how long to measure."""
+    """For how long to measure, from 20 to 3600."""
     seed: int = 0
     """Of the motion."""
     plot: Path | None = None
@@ -62,8 +62,9 @@ class Args:
 def main(argv: Sequence[str]) -> int:
     rest, overrides = split_robot_overrides(argv)
     args = parse(Args, rest, "calibrate takeover")
-    if args.seconds < _SHORTEST_S:
-        raise SpecError("--seconds", args.seconds, f"at least {_SHORTEST_S:.0f}: shorter says nothing")
+    if not _SHORTEST_S <= args.seconds <= _LONGEST_S:
+        reason = f"must be from {_SHORTEST_S:.0f} (shorter says nothing) to {_LONGEST_S:.0f}"
+        raise SpecError("--seconds", args.seconds, reason)
     robot = _with_leader(load_robot(args.config, overrides), args.config)
     console = Console(stderr=True)
     if robot.virtual is None:

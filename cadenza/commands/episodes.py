@@ -12,7 +12,10 @@ _ACTIONS = {
     "list": ("cadenza.commands.episodes_list", "one line each"),
     "info": ("cadenza.commands.episodes_info", "all about them: facts, labels, events"),
     "check": ("cadenza.commands.episodes_check", "read everything and say what is wrong"),
-    "recover": ("cadenza.commands.episodes_recover", "make whole files of those whose writer was killed"),
+    "recover": (
+        "cadenza.commands.episodes_recover",
+        "make whole files of those whose writer was killed, and of damaged ones",
+    ),
     "label": ("cadenza.commands.episodes_label", "judge one anew: outcome and reward"),
     "prune": ("cadenza.commands.episodes_prune", "delete by outcome, age or size; shows first what it would do"),
     "export": ("cadenza.commands.episodes_export", "write a data set for other programs"),

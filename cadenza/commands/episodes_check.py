@@ -33,7 +33,7 @@ class Args:
 def main(argv: Sequence[str]) -> int:
     """Run the action."""
     args = parse(Args, argv, "episodes check")
-    files = find_episodes(args.paths)
+    files = find_episodes(args.paths, none_will_do=True)
     verdicts = {str(file): examine(file) for file in with_progress(files, args.json)}
     bad = {file: verdict.wrong for file, verdict in verdicts.items() if verdict.wrong}
     notes = {file: verdict.notes for file, verdict in verdicts.items() if verdict.notes}

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from cadenza.arguments import parse
-from cadenza.episode_files import find_episodes
+from cadenza.episode_files import find_episodes, set_damaged_aside
 from episodes.lerobot import Existing, Only, Settings, export
 from episodes.lerobot.publishing import Progress as Report
 from episodes.pruning import DISCARDED
@@ -29,7 +29,8 @@ class Args:
     """Write episodes as a LeRobotDataset v3.0: joint angles [rad], pictures, executed actions, rewards, interventions.
 
     Rows come at the policy's steps, or --fps a second. An episode with gaps (the arm rested, a camera was blind)
-    becomes several. What the operator discarded is left out. Broken off, the same command goes on where it stopped.
+    becomes several. What the operator discarded is left out, and so is a damaged one, with exit status 1. Broken off,
+    the same command goes on where it stopped.
 
     cadenza episodes export runs/collect --out datasets/push
     cadenza episodes export runs/collect --out datasets/push --append
@@ -71,7 +72,8 @@ def main(argv: Sequence[str]) -> int:
         raise SpecError("--fps", args.fps, "must be 1 or more")
     existing = Existing.APPEND if args.append else Existing.OVERWRITE if args.overwrite else Existing.REFUSE
     settings = Settings(args.fps, args.action_space, args.velocity, args.images, args.task, args.only)
-    files, left_out = _closed(args.paths)
+    closed, left_out = _closed(args.paths)
+    files, damaged = set_damaged_aside(closed, args.json)
     try:
         with _progress(args.json) as progress:
             summary = export(files, args.out, settings, existing, progress)
@@ -79,8 +81,9 @@ def main(argv: Sequence[str]) -> int:
         raise CadenzaError(f"{args.out}: {error.strerror}; the same command goes on where it stopped") from None
     left_out |= summary.left_out
     if args.json:
-        print(json.dumps({**asdict(summary), "out": str(args.out), "left_out": left_out}, indent=2))
-        return 0
+        facts = {**asdict(summary), "out": str(args.out), "left_out": left_out, "damaged": damaged}
+        print(json.dumps(facts, indent=2))
+        return int(bool(damaged))
     for file, reason in left_out.items():
         print(f"{file}: left out: {reason}", file=sys.stderr)
     share = summary.interventions / summary.frames
@@ -89,7 +92,7 @@ def main(argv: Sequence[str]) -> int:
     print(f"  episodes {summary.episodes}, rows {summary.frames} at {summary.fps} Hz")
     print(f"  a person drove in {summary.interventions} rows ({share:.1%})")
     print(f"  cameras: {', '.join(summary.cameras) or 'none'}")
-    return 0
+    return int(bool(damaged))
 
 
 def _closed(paths: Sequence[Path]) -> tuple[list[Path], dict[str, str]]:

@@ -11,7 +11,7 @@ from typing import Any
 import tyro
 
 from cadenza.arguments import parse
-from cadenza.episode_files import find_episodes, summary, text_console
+from cadenza.episode_files import damage_line, find_episodes, summary, text_console
 from episodes.reader import Episode, read_episode
 
 _MOST_TEXT = 160
@@ -62,7 +62,10 @@ def _print(row: dict[str, Any]) -> None:
     console = text_console()
     start = int(row["facts"].get("started_ns", 0))
     for key, value in row.items():
-        if key not in {"events", "rewards"}:
+        if key == "damage" and value:
+            told = damage_line(row["path"], value)
+            console.print(f"{row['path']}: {told}", style="red", highlight=False, markup=False, soft_wrap=True)
+        elif key not in {"events", "rewards", "damage"}:
             console.print(f"[bold]{key}[/]: {value}", highlight=False)
     for event in row["events"]:
         seconds, text = (event["time_ns"] - start) * 1e-9, event["text"]

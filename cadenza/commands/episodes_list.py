@@ -12,9 +12,12 @@ import tyro
 from rich.table import Table
 
 from cadenza.arguments import parse
-from cadenza.episode_files import find_episodes, summary, text_console, with_progress
+from cadenza.episode_files import damage_line, find_episodes, summary, text_console, with_progress
 from episodes.reader import read_episode
+from episodes.writer import PART
 from spec.errors import CadenzaError
+
+_DAMAGED = "(damaged)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +38,7 @@ def main(argv: Sequence[str]) -> int:
     """Run the action; a file that is no episode gets a line as well."""
     args = parse(Args, argv, "episodes list")
     rows, unreadable = [], []
-    for file in with_progress(find_episodes(args.paths), args.json):
+    for file in with_progress(find_episodes(args.paths, none_will_do=True), args.json):
         try:
             rows.append(summary(read_episode(file, cameras=())))
         except CadenzaError as error:
@@ -45,6 +48,14 @@ def main(argv: Sequence[str]) -> int:
     else:
         _print(rows, unreadable)
     return 0
+
+
+def _ended_by(row: dict[str, Any]) -> str:
+    if row["being_written"]:
+        return "(being written)"
+    if row["damage"]:
+        return "(unfinished)" if row["path"].endswith(PART) else _DAMAGED
+    return row["termination"] or ""
 
 
 def _print(rows: list[dict[str, Any]], unreadable: list[dict[str, str]]) -> None:
@@ -59,7 +70,7 @@ def _print(rows: list[dict[str, Any]], unreadable: list[dict[str, str]]) -> None
         table.add_row(
             row["path"],
             row["outcome"],
-            "(being written)" if row["being_written"] else "(unfinished)" if row["damage"] else row["termination"],
+            _ended_by(row),
             "-" if row["reward"] is None else f"{row['reward']:g}",
             f"{row['seconds']:.1f}",
             by_hand,
@@ -75,4 +86,8 @@ def _print(rows: list[dict[str, Any]], unreadable: list[dict[str, str]]) -> None
     share = sum(row["interventions"]["seconds"] for row in rows)
     total = sum(row["seconds"] for row in rows)
     size = sum(row["megabytes"] for row in rows)
+    for row in rows:
+        if _ended_by(row) == _DAMAGED:
+            line = f"{row['path']}: {damage_line(row['path'], row['damage'])}"
+            console.print(line, style="red", highlight=False, markup=False, soft_wrap=True)
     console.print(f"{len(rows)} episodes, {total:.1f} s, {share:.1f} s of it by hand, {size:.1f} MB", highlight=False)

@@ -20,6 +20,9 @@ from episodes.recovery import being_written
 from episodes.writer import PART
 from spec.errors import CadenzaError, SpecError
 
+_MOST = 1e9
+"""Days or GB: more is a slip."""
+
 
 @dataclass(frozen=True, slots=True)
 class Args:
@@ -53,7 +56,7 @@ def main(argv: Sequence[str]) -> int:
     """Run the action."""
     args = parse(Args, argv, "episodes prune")
     rules = _rules(args)
-    stored, left_alone = _stored(find_episodes(args.paths), args.json)
+    stored, left_alone = _stored(find_episodes(args.paths, none_will_do=True), args.json)
     sizes = {file.path: file.size for file in stored}
     chosen = to_delete(stored, rules)
     if args.yes:
@@ -75,8 +78,8 @@ def main(argv: Sequence[str]) -> int:
 
 def _rules(args: Args) -> Rules:
     for name, value in (("--older-than-days", args.older_than_days), ("--keep-gb", args.keep_gb)):
-        if value is not None and not value >= 0.0:
-            raise SpecError(name, value, "must be 0 or more")
+        if value is not None and not 0.0 <= value <= _MOST:
+            raise SpecError(name, value, f"must be from 0 to {_MOST:g}")
     if not (args.outcome or args.discarded or args.older_than_days is not None or args.keep_gb is not None):
         raise CadenzaError("say what is not wanted: --outcome, --discarded, --older-than-days or --keep-gb")
     return Rules(

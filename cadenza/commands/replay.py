@@ -13,7 +13,7 @@ import tyro
 from rich.console import Console
 
 from cadenza.arguments import parse, split_robot_overrides
-from cadenza.episode_files import find_episodes
+from cadenza.episode_files import find_episodes, set_damaged_aside
 from episodes.writer import PART
 from spec.errors import CadenzaError, SpecError
 from spec.robotfile import load_robot
@@ -22,6 +22,8 @@ from spec.robotfile import load_robot
 @dataclass(frozen=True, slots=True)
 class Args:
     """Replay recorded episodes, one of four ways.
+
+    A damaged episode is left out, with exit status 1, and refused where it is the only one.
 
     With --ticks the decision of every tick is run again on what is on record, and the same result demanded to the
     last bit: exit status 1 names the first tick and field that differ, 2 says why nothing can be compared.
@@ -85,13 +87,16 @@ def main(argv: Sequence[str]) -> int:
     files = closed_episodes(args.episodes)
     if (args.view or args.arm) and len(files) != 1:
         raise SpecError(f"--{ways[0]}", f"{len(files)} episodes", "takes one at a time")
+    files, damaged = set_damaged_aside(files, args.json)
     console = Console(stderr=args.json)
     # Each way is imported by itself: the others may need what is not installed here.
     way = importlib.import_module(f"cadenza.replay_{ways[0]}")
     status, report = way.run(*_arguments(ways[0], files, args, overrides), console)
+    if damaged:
+        report["damaged"] = damaged
     if args.json:
         print(json.dumps(report, indent=2))
-    return int(status)
+    return int(status) or int(bool(damaged))
 
 
 def _arguments(way: str, files: Sequence[Path], args: Args, overrides: Mapping[str, str]) -> tuple[Any, ...]:

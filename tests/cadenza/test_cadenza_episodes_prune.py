@@ -87,6 +87,16 @@ def test_prune_shows_and_deletes_nothing_unless_told(
     assert good.exists()
 
 
+@pytest.mark.parametrize("rule", ["--keep-gb", "--older-than-days"])
+@pytest.mark.parametrize("number", ["inf", "nan", "1e300", "-1"])
+def test_a_rule_that_is_no_amount_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], rule: str, number: str
+) -> None:
+    assert main(["episodes", "prune", str(tmp_path), rule, number]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"{rule}: {float(number)!r}: must be from 0 to" in line
+
+
 _FILES = st.lists(
     st.builds(
         lambda number, folder, outcome, age, size: Stored(Path(folder) / f"{number}.mcap", outcome, age, size),

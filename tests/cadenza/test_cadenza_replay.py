@@ -313,6 +313,12 @@ def test_the_recording_for_the_viewer_holds_everything(recording: Path, tmp_path
         assert f"/{entity}: 1" in found.stdout
 
 
+def test_a_recording_that_cannot_be_written_is_one_line(recording: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("rerun")
+    told = refused([str(recording), "--view", "--out", "/proc/x.rrd"], capsys)
+    assert "/proc/x.rrd: cannot be written" in told
+
+
 def test_any_viewer_understands_the_episode_by_the_schemas_inside(recording: Path) -> None:
     """What Foxglove does: nothing is known of the file but what it says of itself."""
     seen: dict[str, int] = {}

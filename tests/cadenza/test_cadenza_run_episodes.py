@@ -53,7 +53,7 @@ def folder(tmp_path: Path) -> Path:
         (["episodes", "label", "README.md", "--outcome", "fail"], "not an MCAP file"),
         (["episodes", "label", "README.md", "--outcome", "fail", "--reward", "nan"], "must be a finite number"),
         (["episodes", "prune", "tests"], "say what is not wanted"),
-        (["episodes", "prune", "tests", "--keep-gb", "-1"], "must be 0 or more"),
+        (["episodes", "prune", "tests", "--keep-gb", "-1"], "must be from 0 to 1e+09"),
     ],
 )
 def test_refusals_are_one_line(argv: list[str], says: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -177,7 +177,10 @@ def leader_of(robots: Path) -> Any:
 @pytest.mark.parametrize(
     ("words", "why"),
     [
-        (["--seconds", "3"], "--seconds: 3.0: at least 20"),
+        *(
+            (["--seconds", seconds], "must be from 20 (shorter says nothing) to 3600")
+            for seconds in ("3", "0", "-1", "nan", "inf")
+        ),
         (["--robot.leader", "null", "--robot.teleop", "null"], "leader: None: taking over by force needs a leader arm"),
         (["--robot.teleop.device", "gamepad"], "teleop.device: 'gamepad': force is felt on a leader arm only"),
     ],
