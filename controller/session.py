@@ -152,6 +152,7 @@ class Session:
         self._recording = True
         opened = {"kind": "opened", "path": str(path)}
         if not self._wait(lambda: opened in self._answers, ANSWER_S):
+            self._run.replace_recorder()
             raise _BrokenError(Termination.RECORDER_DIED)
         self._run.order(Order.MARK)
 
@@ -194,6 +195,7 @@ class Session:
                 late = answer.get("path") not in {None, str(path)}  # about an episode that was given up before
                 if answer["kind"] in {"died", "failed", "closed"} and not late:
                     return answer
+        self._run.replace_recorder()
         return {}
 
     def _lost(self, path: Path, ended: Termination, seconds: float, full: bool) -> EpisodeResult:

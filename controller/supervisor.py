@@ -17,7 +17,7 @@ from typing import Any, Self
 
 from controller.snapshot import STATE
 from controller.sources import ChunkSource
-from controller.watch import Watch
+from controller.watch import Silence, Watch
 from controller.wiring.ipc import Node, new_namespace, remove_namespace, sweep
 from controller.wiring.process import Process
 from controller.wiring.topics import EVENTS, ORDERS, Topic, topics
@@ -36,6 +36,9 @@ READY_S = 20.0
 """Longest time any process may take to become ready [s]; usual is under two."""
 STOP_S = 4.0
 """Longest time to end; the arm needs up to two seconds to come to rest."""
+SILENT_S = 1.5
+"""A control process that lives but has not ticked for so long hangs [s]. To engage takes it a few tenths; the
+servos' Bus Watchdog has long stopped the arm by then."""
 LEAST_FREE_BYTES = DiskBounds().begin
 
 CONTROL, RECORDER, TELEOP = "control", "recorder", "teleop"
@@ -82,6 +85,7 @@ class Supervisor:
         self._orders_sent = 0
         self._following = False
         self._closing = False
+        self._silence = Silence()
         self._peak_mb: dict[str, float] = {}
         self._memory_s = 0.0
         self._messages: list[tuple[str, dict[str, Any]]] = []
@@ -108,10 +112,12 @@ class Supervisor:
     def poll(self) -> list[dict[str, Any]]:
         """Let time pass: take in what the processes say, restart the dead. Returns what the recorder said."""
         time.sleep(POLL_S)
-        for event in self.watch.look():
+        for event in self._look():
             self._tell(event)
         for process in self.processes.values():
             self._messages += [(process.name, message) for message in process.listen()]
+        if self._hangs:
+            self._end(CONTROL, f"no tick for {SILENT_S} s")
         self._revive()
         said = [message for name, message in self._messages if name == RECORDER]
         for name, message in self._messages:
@@ -187,8 +193,17 @@ class Supervisor:
 
     def end_episode(self, outcome: str, termination: str, facts: dict[str, str], reward: float | None = None) -> None:
         """Have the recorder close it; it answers ``closed`` or ``failed``. Reward None: by the outcome."""
-        recorder = self.processes[RECORDER]
-        recorder.tell(do="close", outcome=outcome, termination=termination, facts=facts, reward=reward)
+        if self.recorder_ready:  # the successor of a dead one has nothing to close
+            recorder = self.processes[RECORDER]
+            recorder.tell(do="close", outcome=outcome, termination=termination, facts=facts, reward=reward)
+
+    def replace_recorder(self) -> None:
+        """End the recorder, which has not answered in its time: another takes its place, and its file can be recovered.
+
+        One that is only slow would go on recording what was given up.
+        """
+        if self.recorder_ready:
+            self._end(RECORDER, "no answer")
 
     def keep_ring(self, seconds: float) -> None:
         """Have the recorder keep the newest so many seconds in memory."""
@@ -289,6 +304,23 @@ class Supervisor:
 
     # -- watching
 
+    def _look(self) -> list[Event]:
+        events = self.watch.look()
+        self._silence.look(self.watch.tally.ticks, time.monotonic())
+        return events
+
+    @property
+    def _hangs(self) -> bool:
+        """Whether the control process lives but does not tick."""
+        control = self.processes[CONTROL]
+        return control.alive and control.ready is not None and self._silence.seconds > SILENT_S
+
+    def _end(self, name: str, why: str) -> None:
+        """Make a dead process of one that hangs: what happens then is what happens after any death."""
+        self.say(f"{name}: {why}; ending it")
+        self._event(time.monotonic_ns(), "ended", f"{name}: {why}")
+        self.processes[name].kill()
+
     def _revive(self) -> None:
         for process in self.processes.values():
             if process.alive or process.name == CONTROL or self._closing:
@@ -337,14 +369,15 @@ class Supervisor:
             deadline = time.monotonic() + STOP_S
             while control.alive and time.monotonic() < deadline:
                 time.sleep(POLL_S)
-                self.watch.look()
+                self._look()
                 control.listen()
             control.terminate()
-            control.wait(STOP_S)
+            control.wait(0.0 if self._hangs else STOP_S)
         for process in reversed(self.processes.values()):
             process.terminate()
+        deadline = time.monotonic() + STOP_S
         for process in self.processes.values():
-            process.wait(STOP_S)
+            process.wait(max(0.0, deadline - time.monotonic()))
         if self.processes:
             self.watch.look()
             self.recover()

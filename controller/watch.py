@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter, deque
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,6 +18,8 @@ from spec.arrays import Float
 
 RECENT_NS = 5_000_000_000
 """For so long lateness is remembered, to be shown [ns]."""
+LOOK_S = 0.1
+"""The time from one look to the next counts for at most this much of a silence [s]."""
 
 
 @dataclass(slots=True)
@@ -48,6 +51,25 @@ class Tally:
             "events": dict(self.events),
             "faults": self.faults,
         }
+
+
+@dataclass(slots=True)
+class Silence:
+    """For how long nothing has come while somebody looked for it.
+
+    Time in which nobody looked says nothing: after a recovery of files, or on a machine that slept, there is one look
+    before those that were away as well have had their turn.
+    """
+
+    seconds: float = 0.0
+    _seen: int = 0
+    _looked_s: float = math.inf
+
+    def look(self, seen: int, now_s: float) -> None:
+        """Take in how many have come so far, at an instant [s]."""
+        passed = min(max(now_s - self._looked_s, 0.0), LOOK_S)
+        self.seconds = self.seconds + passed if seen == self._seen else 0.0
+        self._seen, self._looked_s = seen, now_s
 
 
 class Watch:

@@ -16,6 +16,8 @@ from episodes.records import Order
 
 _MARK_S = 1.5
 """While the past is kept in memory, the state goes on record this often [s]: a file replays from the first in it."""
+_SAVE_S = 60.0
+"""Longest time until the recorder has written a highlight [s]: 400 MB at 10 MB/s take 40 s."""
 
 
 class _Ring:
@@ -84,6 +86,7 @@ class HighlightKeeper(Keeper):
         super().__init__(supervisor, keep, labels)
         self._ring = _Ring(supervisor, keep.highlight_s)
         self._saving = 0
+        self._since_s = 0.0
         self._used: set[Path] = set()
 
     def highlight(self) -> bool:
@@ -100,7 +103,12 @@ class HighlightKeeper(Keeper):
 
     def _between(self, look: Look) -> list[Happened]:
         self._ring.look(look.said, look.now_s)
+        before = self._saving
         self._hear(look.said)
+        if not self._saving or self._saving < before:
+            self._since_s = look.now_s
+        elif look.now_s - self._since_s > _SAVE_S:
+            self._run.replace_recorder()
         return [look.heard] if look.heard is Happened.DISK_FULL else []
 
     @property

@@ -87,8 +87,7 @@ class Tape:
                 return Happened.DISK_FULL
         waiting = self.spool in {Spool.OPENING, Spool.CLOSING}
         if waiting and time.monotonic() - self._since_s > ANSWER_S:
-            if self.spool is Spool.OPENING and self._opening is None:  # one that is only slow would go on recording
-                self._run.end_episode(Outcome.ABORTED, Termination.RECORDER_DIED, {})
+            self._run.replace_recorder()
             self._at(Spool.BROKEN)
             return Happened.LOST
         return heard

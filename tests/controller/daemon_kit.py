@@ -35,6 +35,12 @@ def kill(process: Process) -> None:
     os.kill(process.pid, signal.SIGKILL)
 
 
+def stop(process: Process) -> None:
+    """It lives on but does nothing any more, as one that hangs."""
+    assert process.pid is not None
+    os.kill(process.pid, signal.SIGSTOP)
+
+
 def eventually(done: Callable[[], bool], seconds: float = 30.0) -> bool:
     deadline = time.monotonic() + seconds
     while not done() and time.monotonic() < deadline:

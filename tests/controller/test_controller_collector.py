@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from daemon_kit import kill
+from daemon_kit import kill, stop
 
 from controller.collection.collector import Collector, Reward
 from controller.collection.keeping import Keep, Record
@@ -18,6 +18,7 @@ from controller.collection.machine import End, Phase, Plan
 from controller.session import NoJudge
 from controller.sources import policy_source
 from controller.supervisor import CONTROL, RECORDER, Supervisor
+from controller.wiring.process import Process
 from drivers.virtual import VirtualRobot
 from episodes.check import check
 from episodes.outcome import Outcome, Termination
@@ -214,6 +215,22 @@ def test_a_recorder_that_dies_costs_its_episode_and_no_other(sessions: Sessions)
     assert all(check(path) == [] for path in sessions.files())
 
 
+def test_a_recorder_that_hangs_costs_its_episode_and_no_other(sessions: Sessions) -> None:
+    stopped: list[int] = []
+
+    def doing(collector: Collector) -> list[Key | Reward]:
+        if not stopped and collector.seconds > 1.0:
+            stopped.append(collector.now.number)
+            stop(collector.run.processes[RECORDER])
+        return [Key.QUIT] if collector.now.number > 2 else []
+
+    collector = sessions.run(doing)
+    assert [line.termination for line in collector.ledger.lines] == ["recorder_died", "time_limit"]
+    assert (collector.ledger.saved, collector.now.ending) == (1, End.COMPLETE)
+    assert [episode.termination for episode in sessions.read()] == [Termination.RECOVERED, Termination.TIME_LIMIT]
+    assert all(check(path) == [] for path in sessions.files())
+
+
 def test_without_a_recorder_that_can_work_a_session_ends(sessions: Sessions, bundle: Bundle, tmp_path: Path) -> None:
     """Its successor finds no bundle and says so; nothing would be recorded any more."""
     copy = tmp_path.parent / f"{tmp_path.name}-bundle"
@@ -232,10 +249,13 @@ def test_without_a_recorder_that_can_work_a_session_ends(sessions: Sessions, bun
     assert any("bundle" in line for line in sessions.lines)
 
 
-def test_without_its_control_process_a_session_ends_and_can_be_resumed(sessions: Sessions) -> None:
+@pytest.mark.parametrize("end", [kill, stop])
+def test_without_its_control_process_a_session_ends_and_can_be_resumed(
+    sessions: Sessions, end: Callable[[Process], None]
+) -> None:
     def doing(collector: Collector) -> list[Key | Reward]:
         if collector.seconds > 0.5 and collector.run.driving:
-            kill(collector.run.processes[CONTROL])
+            end(collector.run.processes[CONTROL])
         return []
 
     collector = sessions.run(doing)

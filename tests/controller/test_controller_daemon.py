@@ -11,9 +11,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from daemon_kit import Script, eventually, kill, run_one
+from daemon_kit import Script, eventually, kill, run_one, stop
 
 from cadenza.cli import main
+from controller.session import Session
 from controller.sources import INFERENCE, policy_source
 from controller.supervisor import CONTROL, RECORDER, Supervisor
 from controller.wiring.ipc import sweep
@@ -142,6 +143,46 @@ def test_a_killed_control_process_ends_the_run(virtual: VirtualRobot, bundle: Bu
     assert result.path is not None
     assert read_episode(result.path).damage == ""
     assert supervisor.report()["restarts"] == {}
+
+
+def test_a_control_process_that_hangs_is_ended(virtual: VirtualRobot, bundle: Bundle, tmp_path: Path) -> None:
+    lines: list[str] = []
+    with Supervisor(virtual.robot, policy_source(bundle), tmp_path, lines.append, bundle=bundle) as supervisor:
+
+        def act(asked: int) -> bool:
+            if asked == 40:
+                stop(supervisor.processes[CONTROL])
+            return False
+
+        result = run_one(supervisor, Script(act), seconds=60.0)
+        assert not supervisor.driving
+    assert (result.outcome, result.termination) == (Outcome.ABORTED, Termination.CONTROL_DIED)
+    assert result.path is not None
+    assert read_episode(result.path).damage == ""
+    assert lines.count("control: no tick for 1.5 s; ending it") == 1
+
+
+def test_a_recorder_that_hangs_is_replaced(virtual: VirtualRobot, bundle: Bundle, tmp_path: Path) -> None:
+    lines: list[str] = []
+    with Supervisor(virtual.robot, policy_source(bundle), tmp_path, lines.append, bundle=bundle) as supervisor:
+
+        def act(asked: int) -> bool:
+            if asked == 40:
+                stop(supervisor.processes[RECORDER])
+            return asked > 60
+
+        session = Session(supervisor, Script(act), 20.0)
+        first, second = session.episode(0), session.episode(1)
+        for name in (CONTROL, RECORDER):  # the end of the run does not wait for them either
+            stop(supervisor.processes[name])
+    assert (first.outcome, first.termination) == (Outcome.ABORTED, Termination.RECORDER_DIED)
+    assert first.path is not None
+    assert read_episode(first.path).termination is Termination.RECOVERED
+    assert (second.outcome, second.termination) == (Outcome.SUCCESS, Termination.DONE)
+    assert second.path is not None
+    assert check(second.path) == []
+    assert "recorder: no answer; ending it" in lines
+    assert not any(process.alive for process in supervisor.processes.values())
 
 
 def test_a_killed_supervisor_leaves_a_held_arm_and_a_closed_episode(

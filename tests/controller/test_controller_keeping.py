@@ -34,6 +34,9 @@ class Desk:
     def end_episode(self, *_verdict: object) -> None:
         self.asked.append(("close", None))
 
+    def replace_recorder(self) -> None:
+        self.asked.append(("replace", None))
+
     def save_ring(self, path: Path, _labels: Mapping[str, str]) -> bool:
         self.asked.append(("save", path))
         return True
@@ -76,7 +79,7 @@ def test_a_recorder_that_opens_too_late_does_not_go_on_recording(desk: Desk, clo
     assert kept.look([], human=False, now_s=0.1) == [Happened.CLOSED]
     late = {"kind": "opened", "path": str(desk.asked[0][1])}
     assert kept.look([late], human=False, now_s=0.2) == []
-    assert [what for what, _ in desk.asked] == ["open", "close"]
+    assert [what for what, _ in desk.asked] == ["open", "replace"]
 
 
 def test_a_correction_that_the_disk_has_no_room_for_ends_the_session(desk: Desk) -> None:
@@ -85,6 +88,19 @@ def test_a_correction_that_the_disk_has_no_room_for_ends_the_session(desk: Desk)
     assert kept.look([], human=False, now_s=0.0) == []
     desk.has_room = False
     assert kept.look([], human=True, now_s=0.1) == [Happened.DISK_FULL]
+
+
+def test_a_highlight_that_is_never_written_does_not_hold_the_session_up(desk: Desk) -> None:
+    kept = keeper(desk, Record.HIGHLIGHT)
+    kept.open(0, {})
+    assert kept.look([], human=False, now_s=0.0) == []
+    kept.highlight()
+    kept.close(Verdict(Outcome.UNLABELLED, Termination.TIME_LIMIT), {}, None)
+    assert kept.look([], human=False, now_s=50.0) == []
+    assert [what for what, _ in desk.asked] == ["save"]
+    assert kept.look([], human=False, now_s=61.0) == []
+    assert [what for what, _ in desk.asked] == ["save", "replace"]
+    assert kept.look([{"kind": "died"}], human=False, now_s=61.1) == [Happened.CLOSED]
 
 
 def test_no_two_highlights_have_one_name(desk: Desk) -> None:

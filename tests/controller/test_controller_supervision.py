@@ -12,7 +12,7 @@ import numpy as np
 
 from controller.session import NoJudge, Session
 from controller.supervisor import RECORDER, Supervisor
-from controller.watch import Watch
+from controller.watch import LOOK_S, Silence, Watch
 from controller.wiring.ipc import Node
 from controller.wiring.process import Process
 from episodes.records import Mode, Order
@@ -52,6 +52,21 @@ def test_a_recorder_that_refuses_to_go_on_counts_as_dead(tmp_path: Path) -> None
     assert supervisor._messages == [(RECORDER, {"kind": "died"})]
     assert (supervisor.recorder_gone, supervisor.recorder_ready, recorder.restarts) == (True, False, 0)
     assert lines == []
+
+
+def test_only_time_in_which_somebody_looked_is_silence() -> None:
+    """Else a control process would be ended that was away together with its supervisor."""
+    silence = Silence()
+    silence.look(0, 1000.0)
+    assert silence.seconds == 0.0
+    for k in range(1, 6):
+        silence.look(0, 1000.0 + 0.02 * k)
+    assert abs(silence.seconds - 0.1) < 1e-6
+    silence.look(0, 2000.0)
+    silence.look(0, 3000.0)
+    assert silence.seconds < 0.1 + 2.001 * LOOK_S
+    silence.look(1, 3000.02)
+    assert silence.seconds == 0.0
 
 
 def test_a_session_sends_the_arm_home_again_from_where_a_person_left_it(tmp_path: Path) -> None:
