@@ -260,6 +260,13 @@ class Teleop(Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def _dead_man_has_a_button(self) -> Self:
+        meanings = {key for keys in self.buttons.values() for key in keys.values()}
+        if self.dead_man and self.device is TeleopDevice.LEADER and Key.DEAD_MAN not in meanings:
+            raise ValueError("dead_man needs a button that means it: buttons: {PATH: {KEY: dead_man}}")
+        return self
+
 
 class Workspace(Section):
     """Box that the tool stays inside, in the arm's base frame [m]."""

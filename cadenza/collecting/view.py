@@ -202,7 +202,7 @@ def _who_drives(view: View) -> RenderableType:
 
 
 def _health(view: View) -> RenderableType:
-    device = "not heard" if view.device_ms is None else f"heard {view.device_ms:.0f} ms ago"
+    device = "not heard" if view.device_ms is None else f"heard {max(0.0, view.device_ms):.0f} ms ago"
     silent = view.device_ms is None or view.device_ms > _SILENT_MS
     late = f"median {view.late_p50_us:.0f}, p99 {view.late_p99_us:.0f} µs"
     facts = (

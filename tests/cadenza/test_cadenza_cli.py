@@ -85,3 +85,11 @@ def test_what_the_file_system_refuses_is_one_line(tmp_path: Path) -> None:
     assert refused.returncode == 2
     assert str(tmp_path / "file") in refused.stderr
     assert refused.stderr.count("\n") == 1
+
+
+def test_a_closed_standard_input_is_an_empty_one() -> None:
+    """It raised an AttributeError in the middle of a session."""
+    code = "import sys; from cadenza.cli import main; main(['--help']); print(repr(sys.stdin.read()))"
+    command = f'exec "{sys.executable}" -c "{code}" <&-'
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, check=True)  # noqa: S602
+    assert done.stdout.splitlines()[-1] == "''"

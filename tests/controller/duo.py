@@ -27,7 +27,8 @@ Hand = Callable[[float], float]
 
 def machine(teleop: dict[str, Any] | None = None, **control: Any) -> Robot:
     """A robot of two joints that a person can take by button and by force."""
-    return robot(teleop={"rate_hz": 200, "takeover": FORCE, **(teleop or {})}, **control)
+    pedal = {"/dev/pedal": {"KEY_B": "dead_man"}}
+    return robot(teleop={"rate_hz": 200, "takeover": FORCE, "buttons": pedal, **(teleop or {})}, **control)
 
 
 class Duo:

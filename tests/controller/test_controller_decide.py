@@ -169,7 +169,8 @@ def test_the_warm_up_goes_all_the_way_to_the_policy(mode: ChunkMode) -> None:
 
 @pytest.mark.parametrize("dead_man", [False, True])
 def test_the_warm_up_goes_through_a_persons_turn_where_one_can_be(dead_man: bool) -> None:
-    decide = cast(Watched, Watched.of(robot(6, teleop={"dead_man": dead_man, "blend_ms": 100})))
+    teleop = {"dead_man": dead_man, "blend_ms": 100, "buttons": {"/dev/pedal": {"KEY_B": "dead_man"}}}
+    decide = cast(Watched, Watched.of(robot(6, teleop=teleop)))
     decide.seen = []
     warm_up(decide, 200.0)
     modes = [command.mode for command in decide.seen]

@@ -672,6 +672,12 @@ def test_a_device_that_is_too_slow_for_its_own_time_out_is_no_robot_file() -> No
         validated(Teleop, {"device": "gamepad", "rate_hz": 20, "stale_ms": 90}, "robot.yaml")
 
 
+def test_a_dead_mans_button_must_exist() -> None:
+    with pytest.raises(SpecError, match="dead_man needs a button"):
+        validated(Teleop, {"device": "leader", "dead_man": True}, "robot.yaml")
+    validated(Teleop, {"device": "keyboard", "dead_man": True}, "robot.yaml")  # has one of its own
+
+
 happenings = st.lists(
     st.tuples(
         st.one_of(st.none(), st.sampled_from(list(Order))),
