@@ -67,6 +67,8 @@ def main(argv: Sequence[str]) -> int:
     args = parse(Args, rest, "bench takeover")
     if args.takeovers < 1:
         raise SpecError("--takeovers", args.takeovers, "at least 1")
+    if args.seed < 0:
+        raise SpecError("--seed", args.seed, "at least 0")
     robot = _fit_for_it(load_robot(args.config, overrides), args.config)
     if args.out.exists() and (not args.out.is_dir() or any(args.out.iterdir())):
         raise SpecError("--out", str(args.out), "is there already; choose a new folder")

@@ -65,6 +65,8 @@ def main(argv: Sequence[str]) -> int:
     if not _SHORTEST_S <= args.seconds <= _LONGEST_S:
         reason = f"must be from {_SHORTEST_S:.0f} (shorter says nothing) to {_LONGEST_S:.0f}"
         raise SpecError("--seconds", args.seconds, reason)
+    if args.seed < 0:
+        raise SpecError("--seed", args.seed, "at least 0")
     robot = _with_leader(load_robot(args.config, overrides), args.config)
     console = Console(stderr=True)
     if robot.virtual is None:
