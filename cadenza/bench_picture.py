@@ -41,13 +41,23 @@ def draw_bench(found: Findings, kept: Sequence[Bound]) -> Figure:
 
 
 def typical(found: Findings) -> Asked | None:
-    """A takeover by force if there is one, in whose time the person moved about as far as usual."""
+    """A takeover by force if there is one, in whose time the person moved about as far as usual.
+
+    Best one before which the arm could follow the policy: at the wall of the workspace box it stands.
+    """
     answers = [one for one in answered(found) if one.reaction is not None]
+    answers = [one for one in answers if not _at_the_wall(found.logs[one.log], one.tick)] or answers
     pulls = [one for one in answers if one.means is Means.FORCE] or answers
     if not pulls:
         return None
     sizes = [float(np.nanmax(np.ptp(_human(found.logs[one.log], one.tick), axis=0), initial=0.0)) for one in pulls]
     return pulls[int(np.argsort(sizes)[len(sizes) // 2])]
+
+
+def _at_the_wall(log: Log, tick: int) -> bool:
+    """Whether the box stopped the arm in the second before ``tick``."""
+    second = round(log.robot.control.rate_hz)
+    return bool(log.flagged(Flag.WORKSPACE)[max(0, tick - second) : tick].any())
 
 
 def _human(log: Log, tick: int) -> Float:
