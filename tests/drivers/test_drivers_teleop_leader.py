@@ -135,7 +135,7 @@ def test_a_follower_that_grips_is_no_gesture(virtual: VirtualRobot, leader: Lead
     deadline = time.monotonic() + 30.0
     while not found:
         assert time.monotonic() < deadline
-        for angle in (-1.1, 0.0):
+        for angle in (-1.4, 0.0):
             pose = POSE.copy()
             pose[5] = angle
             for sample in cycles(leader, 0.4, position=pose):
