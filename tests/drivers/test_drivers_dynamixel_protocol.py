@@ -123,11 +123,12 @@ def test_packets_are_found_in_noise(before: bytes, packets: list[Status], after:
 
 
 @given(st.binary(max_size=400))
-def test_noise_never_raises(noise: bytes) -> None:
+def test_noise_is_no_packet_and_leaves_nothing_behind(noise: bytes) -> None:
     stream = StatusStream(10)
-    stream.feed(noise)
-    stream.finish()
-    parse_fast(noise, [1, 2, 3], 10)
+    found = stream.feed(noise) + stream.finish()
+    assert all(sent(packet) in noise for packet in found)
+    assert stream.pending == 0
+    parse_fast(noise, [1, 2, 3], 10)  # does not raise
 
 
 def test_an_echo_of_our_own_request_is_no_fault() -> None:
