@@ -23,10 +23,10 @@ from torch import Tensor, nn
 
 from export.graphs import decoder_graph, encoder_graph
 from export.parity import Graphs
-from learning.actor import SequenceActor
-from learning.config import ActorConfig, Convolution, DecoderKind, Pooling
-from learning.normalization import Normalization
-from learning.vision import FrameEncoder
+from learning.network.actor import SequenceActor
+from learning.network.config import ActorConfig, Convolution, DecoderKind, Pooling
+from learning.network.normalization import Normalization
+from learning.network.vision import FrameEncoder
 from spec.manifest import ImageInput, StateFeature
 
 _JOINTS = ("shoulder_pan", "shoulder_lift", "elbow_flex", "wrist_flex", "wrist_roll", "gripper")

@@ -11,9 +11,9 @@ from export.bundle import Bundle, refuse_to_replace, write_bundle
 from export.graphs import decoder_graph, encoder_graph
 from export.parity import Graphs, measure_parity
 from learning.checkpoint import load_checkpoint, read_config
-from learning.config import ActorConfig
-from learning.samples import COUNT, SAMPLES_FILE, load_samples, save_samples
-from learning.windows import Demonstrations, Labels, Windows, episode_paths
+from learning.cloning.samples import COUNT, SAMPLES_FILE, load_samples, save_samples
+from learning.cloning.windows import Demonstrations, Labels, Windows, episode_paths
+from learning.network.config import ActorConfig
 from spec.errors import CadenzaError, SpecError
 from spec.manifest import Manifest
 

@@ -12,7 +12,7 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-from learning.actor import SequenceActor
+from learning.network.actor import SequenceActor
 from spec.errors import CadenzaError
 
 OPSET = 20

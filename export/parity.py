@@ -9,8 +9,8 @@ import onnxruntime
 import torch
 from torch import Tensor
 
-from learning.actor import SequenceActor
-from learning.windows import Windows
+from learning.cloning.windows import Windows
+from learning.network.actor import SequenceActor
 from spec.action import decode
 from spec.arrays import Float, Float32
 from spec.errors import CadenzaError

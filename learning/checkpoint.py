@@ -13,8 +13,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from learning.actor import SequenceActor
-from learning.config import ACTOR_KIND, ActorConfig
+from learning.network.actor import SequenceActor
+from learning.network.config import ACTOR_KIND, ActorConfig
 from spec.errors import SpecError
 from spec.files import write_atomically
 from spec.robot import Section

@@ -15,8 +15,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from cadenza.arguments import parse, split_robot_overrides
 from cadenza.evaluation import Delays, Evaluation, Trial
-from learning.actor import SequenceActor
 from learning.checkpoint import load_checkpoint
+from learning.network.actor import SequenceActor
 from spec.arrays import Bool, Bytes, Float, Float32
 from spec.errors import MisfitError, SpecError
 from spec.robotfile import load_robot

@@ -11,12 +11,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from cadenza.arguments import parse
 from episodes.reader import read_episode
-from learning.actor import SequenceActor
-from learning.cloning import CloningLoss
-from learning.config import Activation, ActorConfig, Convolution, DecoderKind, Pooling
-from learning.plots import plot_warmup
-from learning.warmup import Warmup, WarmupSettings, read_metrics
-from learning.windows import Demonstrations, Labels, episode_paths
+from learning.cloning.loss import CloningLoss
+from learning.cloning.plots import plot_warmup
+from learning.cloning.warmup import Warmup, WarmupSettings, read_metrics
+from learning.cloning.windows import Demonstrations, Labels, episode_paths
+from learning.network.actor import SequenceActor
+from learning.network.config import Activation, ActorConfig, Convolution, DecoderKind, Pooling
 from spec.action import ActionSpace
 from spec.errors import SpecError
 from spec.manifest import ImageInput, StateFeature
@@ -31,7 +31,7 @@ _CNN = (
 
 @dataclass(frozen=True, slots=True)
 class ActorArgs:
-    """Sizes of the actor; names as in learning.config. The defaults train in minutes on one core."""
+    """Sizes of the actor; names as in learning.network.config. The defaults train in minutes on one core."""
 
     cameras: tuple[str, ...] = ("top",)
     """Cameras the policy sees."""

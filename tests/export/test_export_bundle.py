@@ -18,11 +18,11 @@ from export.bundle import read_bundle, write_bundle
 from export.exporter import DECODER_FILE, ENCODER_FILE, export_checkpoint
 from export.graphs import decoder_graph, encoder_graph
 from export.parity import Graphs, measure_parity
-from learning.actor import SequenceActor
 from learning.checkpoint import CheckpointConfig, load_checkpoint, save_checkpoint
-from learning.config import ActorConfig, Convolution, DecoderKind, Pooling
-from learning.samples import SAMPLES_FILE
-from learning.windows import Windows
+from learning.cloning.samples import SAMPLES_FILE
+from learning.cloning.windows import Windows
+from learning.network.actor import SequenceActor
+from learning.network.config import ActorConfig, Convolution, DecoderKind, Pooling
 from spec.action import ActionSpace
 from spec.errors import CadenzaError, MisfitError, SpecError
 from spec.manifest import ImageInput, StateFeature

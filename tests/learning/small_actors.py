@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 
-from learning.actor import SequenceActor
-from learning.config import ActorConfig, Convolution
+from learning.network.actor import SequenceActor
+from learning.network.config import ActorConfig, Convolution
 from spec.manifest import ImageInput, StateFeature
 
 

@@ -9,11 +9,11 @@ import torch
 from pydantic import ValidationError
 from small_actors import make_actor, observe
 
-from learning.actor import SequenceActor
-from learning.cloning import CloningLoss, cloning_loss, spread_loss
-from learning.config import Activation, DecoderKind
-from learning.gaussian import TanhGaussian
-from learning.vision import Keypoints
+from learning.cloning.loss import CloningLoss, cloning_loss, spread_loss
+from learning.network.actor import SequenceActor
+from learning.network.config import Activation, DecoderKind
+from learning.network.gaussian import TanhGaussian
+from learning.network.vision import Keypoints
 
 
 def _memory(actor: SequenceActor, batch: int = 4, seed: int = 0):

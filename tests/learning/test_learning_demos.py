@@ -14,8 +14,8 @@ from cadenza.evaluation import Delays, Evaluation
 from drivers.virtual.expert import PushExpert
 from episodes.outcome import Outcome
 from episodes.reader import read_episode
-from learning.config import ActorConfig
-from learning.windows import Demonstrations
+from learning.cloning.windows import Demonstrations
+from learning.network.config import ActorConfig
 from spec.arrays import Float
 from spec.manifest import ImageInput
 

@@ -9,7 +9,7 @@ from synthetic_episodes import robot
 from cadenza.commands.learn_eval import ActorPilot
 from cadenza.evaluation import Delays, Evaluation
 from learning.checkpoint import MODEL_FILE, load_checkpoint
-from learning.samples import SAMPLES_FILE, load_samples
+from learning.cloning.samples import SAMPLES_FILE, load_samples
 
 PUSH = Path(__file__).parents[2] / "assets" / "policy" / "push"
 

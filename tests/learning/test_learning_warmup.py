@@ -11,13 +11,13 @@ import torch
 from small_actors import small_config
 from synthetic_episodes import PLAN, plan_at, position_at, write_episode
 
-from learning.actor import SequenceActor
 from learning.checkpoint import load_checkpoint
-from learning.config import ActorConfig
-from learning.plots import plot_warmup
-from learning.samples import load_samples, save_samples
-from learning.warmup import METRICS_FILE, STATE_FACTS, STATE_FILE, Warmup, WarmupSettings, read_metrics
-from learning.windows import Demonstrations, Labels, Windows, episode_paths
+from learning.cloning.plots import plot_warmup
+from learning.cloning.samples import load_samples, save_samples
+from learning.cloning.warmup import METRICS_FILE, STATE_FACTS, STATE_FILE, Warmup, WarmupSettings, read_metrics
+from learning.cloning.windows import Demonstrations, Labels, Windows, episode_paths
+from learning.network.actor import SequenceActor
+from learning.network.config import ActorConfig
 from spec.action import ActionSpace
 from spec.errors import CadenzaError, MisfitError, SpecError
 from spec.manifest import ImageInput, StateFeature
@@ -187,7 +187,7 @@ def test_a_first_save_cut_off_anywhere_is_no_obstacle(
     def cut(*_: object) -> None:
         raise _KilledError
 
-    monkeypatch.setattr("learning.warmup.save_checkpoint", cut)
+    monkeypatch.setattr("learning.cloning.warmup.save_checkpoint", cut)
     with pytest.raises(_KilledError):
         _warmup(folder, tmp_path, steps=4).run(lambda _: None)
     monkeypatch.undo()

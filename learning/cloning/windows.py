@@ -18,7 +18,7 @@ from torch import Tensor
 from episodes.executed import executed_targets
 from episodes.reader import Episode, read_episode
 from episodes.windows import action_targets, history, newest_at
-from learning.config import ActorConfig
+from learning.network.config import ActorConfig
 from spec.action import ActionSpace, encode
 from spec.arrays import Bool, Bytes, Float, Float32, Int
 from spec.errors import CadenzaError, MisfitError, SpecError

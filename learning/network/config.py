@@ -51,7 +51,7 @@ _CNN = tuple(Convolution(channels=32, kernel=kernel) for kernel in (7, 5, 3, 3))
 
 
 class ActorConfig(Section):
-    """Everything needed to build a :class:`learning.actor.SequenceActor`; stored beside its weights."""
+    """Everything needed to build a :class:`learning.network.actor.SequenceActor`; stored beside its weights."""
 
     joints: tuple[str, ...] = Field(min_length=1)
     """In action order."""

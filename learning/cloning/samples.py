@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from learning.checkpoint import read_tensors, write_tensors
-from learning.config import ActorConfig
-from learning.windows import Demonstrations, Windows
+from learning.cloning.windows import Demonstrations, Windows
+from learning.network.config import ActorConfig
 from spec.errors import MisfitError
 
 SAMPLES_FILE = "windows.safetensors"

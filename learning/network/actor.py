@@ -8,11 +8,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from learning.config import ActorConfig, DecoderKind
-from learning.gaussian import TanhGaussian
-from learning.normalization import Normalization
-from learning.transformer import MASKED, DecoderLayer, EncoderLayer, KeyValue, causal_bias
-from learning.vision import FrameEncoder
+from learning.network.config import ActorConfig, DecoderKind
+from learning.network.gaussian import TanhGaussian
+from learning.network.normalization import Normalization
+from learning.network.transformer import MASKED, DecoderLayer, EncoderLayer, KeyValue, causal_bias
+from learning.network.vision import FrameEncoder
 
 
 class Memory(NamedTuple):
@@ -38,7 +38,7 @@ class Sampled(NamedTuple):
 
 
 class SequenceActor(nn.Module):
-    """See :class:`learning.config.ActorConfig` for the sizes. Raw units in, action units out.
+    """See :class:`learning.network.config.ActorConfig` for the sizes. Raw units in, action units out.
 
     Training and inference share one decoder: :meth:`distribution` runs all steps under a causal mask, given the
     actions (teacher forcing), :meth:`decode` one step after the other with kept keys and values.

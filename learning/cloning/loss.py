@@ -7,7 +7,7 @@ from enum import StrEnum
 import torch
 from torch import Tensor
 
-from learning.gaussian import TanhGaussian
+from learning.network.gaussian import TanhGaussian
 
 _EDGE = 1e-3
 """Expert actions are clipped this far inside ±1 before they are taken through atanh."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from learning.config import ActorConfig, Pooling
+from learning.network.config import ActorConfig, Pooling
 from spec.manifest import ImageInput
 
 

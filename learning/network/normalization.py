@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from learning.config import ActorConfig
+from learning.network.config import ActorConfig
 
 
 class Normalization(nn.Module):

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from learning.config import Activation, ActorConfig
+from learning.network.config import Activation, ActorConfig
 
 MASKED = -1e9
 """Added to the score of a key that must not be seen; exp underflows to exactly zero, and no row becomes NaN."""

@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from learning.actor import SequenceActor
 from learning.checkpoint import (
     CheckpointConfig,
     load_weights,
@@ -23,8 +22,9 @@ from learning.checkpoint import (
     save_checkpoint,
     write_tensors,
 )
-from learning.cloning import CloningLoss, cloning_loss, spread_loss
-from learning.windows import Demonstrations, Windows
+from learning.cloning.loss import CloningLoss, cloning_loss, spread_loss
+from learning.cloning.windows import Demonstrations, Windows
+from learning.network.actor import SequenceActor
 from spec.arrays import Int
 from spec.errors import CadenzaError, MisfitError, SpecError
 from spec.files import write_atomically

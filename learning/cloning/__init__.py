@@ -1,0 +1,1 @@
+"""Sequence behaviour cloning: windows of demonstrations, the loss, the warm-up."""
