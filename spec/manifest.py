@@ -4,7 +4,8 @@ A bundle is a folder with ``bundle.json`` (this) and ONNX graphs. Two graphs, so
 history is ever encoded at run time:
 
 ``encoder``
-    in  ``state`` float32 (1, S) [rad, rad/s]: the state features of the joints, concatenated in manifest order;
+    in  ``state`` float32 (1, S) [rad, rad/s]: the state features of the joints, then the further vectors, concatenated
+        in manifest order;
     in  ``image.<camera>`` uint8 (1, height, width, 3) RGB, one per camera;
     out ``feature`` float32 (1, D).
 ``decoder``
@@ -53,6 +54,13 @@ class Observation(Section):
     """Time between frames [s]."""
     state: tuple[StateFeature, ...] = (StateFeature.POSITION,)
     cameras: dict[str, ImageInput] = Field(default_factory=dict)
+    vectors: dict[str, PositiveInt] = Field(default_factory=dict)
+    """Numbers that neither joints nor cameras give, how many by name: the pose of an object in simulation, the state
+    of a robot that a foreign checkpoint was trained on. No arm supplies them, so no arm is driven by such a bundle."""
+
+    def state_dim(self, joints: int) -> int:
+        """S, numbers in one frame's state."""
+        return joints * len(self.state) + sum(self.vectors.values())
 
 
 class Action(Section):
@@ -137,6 +145,11 @@ def check_fit(manifest: Manifest, robot: Robot, calibration: str | None = None) 
         raise MisfitError(
             f"bundle {manifest.name}: trained under calibration {str(manifest.calibration)[:12]}, the arm "
             f"{robot.follower.serial} has {calibration[:12]} ({robot.follower.calibration})"
+        )
+    if vectors := manifest.observation.vectors:
+        raise MisfitError(
+            f"bundle {manifest.name}: wants {', '.join(f'{n} ({size} numbers)' for n, size in vectors.items())}, which "
+            f"robot {robot.name} cannot measure; such a bundle runs in simulation only"
         )
     for name in manifest.observation.cameras:
         if name not in robot.cameras:

@@ -71,7 +71,7 @@ class Policy:
             SpecError: a graph fails, or answers in another shape than the manifest says.
         """
         observation = self.manifest.observation
-        state = np.zeros(len(self.manifest.joints) * len(observation.state), dtype=np.float32)
+        state = np.zeros(observation.state_dim(len(self.manifest.joints)), dtype=np.float32)
         images = {name: np.zeros((i.height, i.width, 3), np.uint8) for name, i in observation.cameras.items()}
         mask = np.ones(observation.history, dtype=np.bool_)
         for _ in range(rounds):

@@ -57,6 +57,8 @@ class ActorConfig(Section):
     """In action order."""
     state: tuple[StateFeature, ...] = (StateFeature.POSITION,)
     cameras: dict[str, ImageInput] = Field(default_factory=dict)
+    vectors: dict[str, PositiveInt] = Field(default_factory=dict)
+    """Further numbers in the state, after those of the joints: see :class:`spec.manifest.Observation`."""
     obs_history_length: PositiveInt = 5
     """Frames H the actor looks back on, the newest included."""
     obs_step_s: PositiveFloat = 0.1
@@ -89,6 +91,8 @@ class ActorConfig(Section):
     def _holds_together(self) -> Self:
         if self.act_dim_model % self.act_n_heads:
             raise ValueError(f"act_dim_model {self.act_dim_model} is not a multiple of act_n_heads {self.act_n_heads}")
+        if not self.state_dim:
+            raise ValueError("state and vectors are both empty; the actor needs at least one number")
         if not self.log_std_min < self.log_std_max:
             raise ValueError(f"log_std_min {self.log_std_min} is not below log_std_max {self.log_std_max}")
         for name, image in self.cameras.items():
@@ -99,7 +103,7 @@ class ActorConfig(Section):
     @property
     def state_dim(self) -> int:
         """S, numbers in one frame's state."""
-        return len(self.state) * len(self.joints)
+        return self.observation().state_dim(len(self.joints))
 
     @property
     def action_dim(self) -> int:
@@ -117,7 +121,11 @@ class ActorConfig(Section):
     def observation(self) -> Observation:
         """What the policy sees, as the bundle manifest says it."""
         return Observation(
-            history=self.obs_history_length, step_s=self.obs_step_s, state=self.state, cameras=self.cameras
+            history=self.obs_history_length,
+            step_s=self.obs_step_s,
+            state=self.state,
+            cameras=self.cameras,
+            vectors=self.vectors,
         )
 
     def action(self) -> Action:

@@ -1,0 +1,80 @@
+"""Where a learner puts its bundles and a robot finds the newest: a folder, or a copy of it fetched over the network.
+
+``newest.json`` is replaced last and atomically, so that whoever reads it finds the bundle whole.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from pydantic import Field
+
+from export.bundle import Bundle, read_bundle
+from spec.errors import SpecError
+from spec.files import sha256_of, write_atomically
+from spec.manifest import MANIFEST_FILE
+from spec.robot import Section
+from spec.robotfile import validated
+
+NEWEST_FILE = "newest.json"
+
+
+class Newest(Section):
+    """``newest.json``: which bundle is to be driven."""
+
+    weights: int = Field(ge=0)
+    """Weight version; only ever grows."""
+    bundle: str
+    """Name of its folder on the shelf."""
+    sha256: str
+    """Of the bundle's manifest, which holds the hash of every other file."""
+
+
+def bundle_name(weights: int) -> str:
+    """Folder of a weight version."""
+    return f"weights-{weights:06d}"
+
+
+def read_newest(shelf: Path) -> Newest | None:
+    """What the shelf offers; None while it offers nothing.
+
+    Raises:
+        SpecError: the file there is none of ours.
+    """
+    path = shelf / NEWEST_FILE
+    try:
+        document = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise SpecError(str(path), error.strerror, "cannot be read") from None
+    except (ValueError, RecursionError) as error:
+        raise SpecError(str(path), str(error), "not valid JSON") from None
+    newest = validated(Newest, document, str(path))
+    if "/" in newest.bundle or newest.bundle in {"", ".", ".."}:
+        raise SpecError(f"{path}: bundle", newest.bundle, "not a plain folder name")
+    return newest
+
+
+def open_newest(shelf: Path, newest: Newest) -> Bundle:
+    """The bundle on offer, every hash verified.
+
+    Raises:
+        SpecError: missing, altered, or another than ``newest`` says.
+    """
+    folder = shelf / newest.bundle
+    bundle = read_bundle(folder)
+    if (found := sha256_of(folder / MANIFEST_FILE)) != newest.sha256:
+        raise SpecError(str(folder / MANIFEST_FILE), found[:12], f"altered: {NEWEST_FILE} says {newest.sha256[:12]}...")
+    if bundle.manifest.weights != newest.weights:
+        raise SpecError(str(folder), bundle.manifest.weights, f"weight version differs: {NEWEST_FILE} {newest.weights}")
+    return bundle
+
+
+def offer(shelf: Path, bundle: Bundle) -> Newest:
+    """Make a bundle that stands on the shelf (in ``shelf / bundle_name(weights)``) the newest."""
+    manifest = bundle.folder / MANIFEST_FILE
+    newest = Newest(weights=bundle.manifest.weights, bundle=bundle.folder.name, sha256=sha256_of(manifest))
+    write_atomically(shelf / NEWEST_FILE, (newest.model_dump_json(indent=2) + "\n").encode())
+    return newest

@@ -1,0 +1,1 @@
+"""A reward seen in pictures: a small classifier trained from labelled episodes."""

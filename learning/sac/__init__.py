@@ -1,0 +1,1 @@
+"""Soft actor-critic over chunks: targets, objectives, one update."""
