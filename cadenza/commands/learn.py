@@ -5,10 +5,11 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from cadenza.commands import learn_eval, learn_warmup
+from cadenza.commands import learn_eval, learn_reward, learn_warmup
 
 _VERBS = {
     "warmup": (learn_warmup.main, "clone demonstrations"),
+    "reward": (learn_reward.main, "train a classifier of success from episodes that somebody judged"),
     "eval": (learn_eval.main, "try a checkpoint in the virtual arm, in simulated time"),
 }
 

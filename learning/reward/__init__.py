@@ -1,1 +1,1 @@
-"""A reward seen in pictures: a small classifier trained from labelled episodes."""
+"""Reward from pictures: a small classifier of success, trained from labelled episodes."""
