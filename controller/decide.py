@@ -156,7 +156,7 @@ class Decide:
         if learned.wish is not ABSENT or before.taken or inputs.order is not None:
             passed, in_the_way = hands(before, authority, facts)
             flags |= passed
-        last = schedule.last
+        leading = moved.schedule.leading
         after = State(
             learned.stale,
             now_ns,
@@ -177,8 +177,8 @@ class Decide:
             authority.mode,
             authority.fault,
             flags,
-            -1 if last is None else last.sequence,
-            0 if last is None else last.weights,
+            -1 if leading is None else leading.sequence,
+            0 if leading is None else leading.weights,
             learned.refusal,
             authority.engaging and readable,
             authority.stopping and (moved.commanded is None or moved.commanded.at_rest),

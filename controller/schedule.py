@@ -12,6 +12,9 @@ so every chunk, wherever it comes from, replays alike.
 Whenever the set of chunks in use changes (one arrives, one ends), the difference between the old and the new target
 is faded out over one policy step, position and velocity alike. So the target is smooth at every
 switch, and chunks that agree are followed exactly.
+
+Chunks of two weight versions are never averaged: the first chunk of another version has the older ones dropped, and
+what then differs is faded out over :data:`SWAP_STEPS` policy steps, however many chunks come meanwhile.
 """
 
 from __future__ import annotations
@@ -30,6 +33,10 @@ from spec.robot import ChunkMode, Control
 
 MAX_ALIVE = 32
 """Chunks that are averaged at most; beyond that the oldest go. ACT's own use has as many as a chunk is long."""
+
+SWAP_STEPS = 5
+"""Policy steps over which the arm passes from the chunks of one weight version to those of another. A difference d asks
+for 6 d / T² of acceleration: 25 times less than the same difference between two chunks of one policy."""
 
 MAX_LENGTH = 1024
 """A longer chunk is no chunk."""
@@ -149,7 +156,13 @@ class Schedule(NamedTuple):
         return () if self.mix is None else tuple([track.sequence for track in self.mix.tracks])
 
     @property
+    def leading(self) -> Track | None:
+        """Newest of those the target was made of at the last tick."""
+        return None if self.mix is None else self.mix.tracks[-1]
+
+    @property
     def last(self) -> Track | None:
+        """Newest in hand; its turn may be still to come."""
         return self.alive[-1] if self.alive else None
 
 
@@ -217,18 +230,30 @@ def target(schedule: Schedule, control: Control, now_ns: int, standing: Motion) 
         before = standing if mix is None else _before(mix, splice, piece, control, now_ns)
         mix = Mix.of(chosen, control)
         wish = _wish(mix, control, now_ns)
-        splice = Cubic.fade(now_ns, chosen[-1].step_ns, before.minus(wish.at(now_ns)))
+        fade_ns = _fade_ns(schedule, chosen[-1], now_ns)
+        splice = Cubic.fade(now_ns, fade_ns, before.minus(wish.at(now_ns)))
         piece = wish.plus(splice)
     elif piece is None or not piece.covers(now_ns):
         splice = splice if splice is not None and splice.covers(now_ns) else None
         piece = _piece(mix, splice, control, now_ns)
-    if control.mode is not _ENSEMBLE:  # only the one in use and the one that may follow matter from here on
+    if control.mode is _ENSEMBLE:
+        alive = chosen
+    else:  # only the one in use and the one that may follow matter from here on
         alive = (alive[-1],) if alive[-1] is chosen[0] else (chosen[0], alive[-1])
     return Schedule(alive, mix, turn_ends_ns, splice, piece, schedule.newest), piece.at(now_ns)
 
 
 def _same(a: tuple[Track, ...], b: tuple[Track, ...]) -> bool:
     return a is b or (len(a) == len(b) and all(x is y for x, y in zip(a, b, strict=True)))
+
+
+def _fade_ns(schedule: Schedule, newest: Track, now_ns: int) -> int:
+    """How long the difference at this switch takes to fade: a policy step, or as long as a change of version does."""
+    mix, splice = schedule.mix, schedule.splice
+    if mix is not None and mix.tracks[-1].weights != newest.weights:
+        return SWAP_STEPS * newest.step_ns
+    under_way_ns = 0 if splice is None else splice.ends_ns - now_ns
+    return max(newest.step_ns, under_way_ns)
 
 
 def _wish(mix: Mix, control: Control, now_ns: int) -> Cubic:
@@ -256,6 +281,8 @@ def _chosen(
     """The chunks to follow now, oldest first, and until when the present one keeps its turn (open_loop)."""
     newest = alive[-1]
     if control.mode is _ENSEMBLE:
+        if alive[0].weights != newest.weights:
+            alive = tuple([track for track in alive if track.weights == newest.weights])
         return alive, 0
     if control.mode is not _OPEN_LOOP:
         return (newest,), 0

@@ -75,9 +75,9 @@ class Command(NamedTuple):
     flags: int
     """Bits of :class:`episodes.records.Flag`."""
     chunk: int
-    """Sequence of the newest chunk in use; -1 for none."""
+    """Sequence of the newest chunk the policy's wish is made of, whoever drives; -1 for none."""
     weights: int
-    """Its weight version."""
+    """Weight version of all such chunks; says nothing where there is none."""
     refusal: Refusal
     """Why the chunk of this tick was not taken."""
     engage: bool

@@ -121,8 +121,8 @@ class TickRecord(ctypes.Structure):
         ("sent_ticks", _TicksPerJoint),
         ("mode", ctypes.c_uint32),
         ("flags", ctypes.c_uint32),
-        ("chunk", ctypes.c_int64),  # sequence of the newest chunk in use; -1 for none
-        ("weights", ctypes.c_uint32),
+        ("chunk", ctypes.c_int64),  # sequence of the newest chunk in use, whoever drives; -1 for none
+        ("weights", ctypes.c_uint32),  # weight version of the chunks in use, all of one; 0 where there is none
         ("read_fault", ctypes.c_uint32),
         ("write_fault", ctypes.c_uint32),
         ("bus_errors", ctypes.c_uint32),  # failed exchanges since the start
