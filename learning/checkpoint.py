@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import Field
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load, save
 from torch import Tensor
 
@@ -88,9 +88,10 @@ def load_weights(actor: SequenceActor, tensors: Mapping[str, Tensor], where: Pat
     actor.load_state_dict(dict(tensors))
 
 
-def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Write a safetensors file atomically."""
-    write_atomically(path, save({name: tensor.detach().contiguous() for name, tensor in tensors.items()}))
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, str] | None = None) -> None:
+    """Write a safetensors file atomically; ``facts`` go into its header, so that both are of the same instant."""
+    content = save({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, dict(facts or {}) or None)
+    write_atomically(path, content)
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
@@ -106,3 +107,15 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     except (SafetensorError, ValueError) as error:
         raise SpecError(str(path), str(error), "not a safetensors file, or cut off") from None
     return tensors
+
+
+def read_facts(path: Path) -> dict[str, str]:
+    """What :func:`write_tensors` put into the header of a file that :func:`read_tensors` reads. Raises SpecError."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            facts: dict[str, str] = file.metadata() or {}
+    except OSError as error:
+        raise SpecError(str(path), error.strerror, "cannot read the tensors") from None
+    except (SafetensorError, ValueError) as error:
+        raise SpecError(str(path), str(error), "not a safetensors file, or cut off") from None
+    return facts
