@@ -39,6 +39,19 @@ class Pooling(StrEnum):
     learn where things are, from few demonstrations."""
 
 
+class Backbone(StrEnum):
+    """What an image passes through before pooling."""
+
+    CNN = "cnn"
+    """The plain convolutions of ``cnn``."""
+    RESNET10 = "resnet10"
+    RESNET18 = "resnet18"
+
+
+RESNET_CHANNELS = (64, 128, 256, 512)
+"""Of the stages of ResNet-10 and ResNet-18, which have one and two blocks each (He et al. 2016, table 1)."""
+
+
 class Convolution(Section):
     """One stage of the image encoder: convolution without padding, then ReLU."""
 
@@ -82,7 +95,11 @@ class ActorConfig(Section):
     log_std_max: float = 2.0
     latent_dim: PositiveInt = 256
     """Width of the state feature and of each camera's feature."""
+    vector_encoders: bool = False
+    """Each of ``vectors`` has a feature of its own, ``latent_dim`` wide; else one feature holds the whole state."""
+    backbone: Backbone = Backbone.CNN
     cnn: tuple[Convolution, ...] = Field(default=_CNN, min_length=1)
+    """Stages of backbone ``cnn``."""
     pooling: Pooling = Pooling.EMBEDDING
     spatial_features: PositiveInt = 8
     """Learned spatial maps per channel, for pooling ``embedding``."""
@@ -113,6 +130,8 @@ class ActorConfig(Section):
     def feature_map(self, image: ImageInput) -> tuple[int, int]:
         """Height and width that the convolutions leave of an image."""
         height, width = image.height, image.width
+        if self.backbone is not Backbone.CNN:
+            return -(-height // 32), -(-width // 32)
         for stage in self.cnn:
             height = (height - stage.kernel) // stage.stride + 1
             width = (width - stage.kernel) // stage.stride + 1

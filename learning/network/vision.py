@@ -7,7 +7,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from learning.network.config import ActorConfig, Pooling
+from learning.network.config import RESNET_CHANNELS, ActorConfig, Backbone, Pooling
+from learning.network.resnet import ResNet
 from spec.manifest import ImageInput
 
 
@@ -58,19 +59,19 @@ class ImageEncoder(nn.Module):
 
     def __init__(self, config: ActorConfig, image: ImageInput) -> None:
         super().__init__()
-        stages: list[nn.Module] = []
-        channels = 3
-        for stage in config.cnn:
-            stages += [nn.Conv2d(channels, stage.channels, stage.kernel, stage.stride), nn.ReLU()]
-            channels = stage.channels
+        if config.backbone is Backbone.CNN:
+            self.cnn: nn.Module = _convolutions(config)
+            channels = config.cnn[-1].channels
+        else:
+            depth = 1 if config.backbone is Backbone.RESNET10 else 2
+            self.cnn = ResNet((depth,) * len(RESNET_CHANNELS))
+            channels = RESNET_CHANNELS[-1]
         if config.pooling is Pooling.KEYPOINTS:
-            stages.pop()  # softmax wants the dark as well
             self.pool: nn.Module = Keypoints(channels, *config.feature_map(image))
             pooled = 2 * channels
         else:
             self.pool = SpatialEmbedding(channels, *config.feature_map(image), config.spatial_features)
             pooled = channels * config.spatial_features
-        self.cnn = nn.Sequential(*stages)
         self.project = _squashed(pooled, config.latent_dim)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -78,8 +79,20 @@ class ImageEncoder(nn.Module):
         return result
 
 
+def _convolutions(config: ActorConfig) -> nn.Sequential:
+    stages: list[nn.Module] = []
+    channels = 3
+    for stage in config.cnn:
+        stages += [nn.Conv2d(channels, stage.channels, stage.kernel, stage.stride), nn.ReLU()]
+        channels = stage.channels
+    if config.pooling is Pooling.KEYPOINTS:
+        stages.pop()  # softmax wants the dark as well
+    return nn.Sequential(*stages)
+
+
 class FrameEncoder(nn.Module):
-    """Normalised state and images of one instant → its feature.
+    """Normalised state and images of one instant → its feature: of images, of vectors where they have their own, of
+    what else is in the state, joined and projected.
 
     Camera names may hold characters that module names may not; they are kept in manifest order instead.
     """
@@ -87,14 +100,25 @@ class FrameEncoder(nn.Module):
     def __init__(self, config: ActorConfig) -> None:
         super().__init__()
         self.cameras = tuple(config.cameras)
-        self.state = _squashed(config.state_dim, config.latent_dim)
+        own = tuple(config.vectors.values()) if config.vector_encoders else ()
+        self.sizes = (config.state_dim - sum(own), *own)
+        if self.sizes[0]:
+            self.state = _squashed(self.sizes[0], config.latent_dim)
+        if own:
+            self.vectors = nn.ModuleList(_squashed(size, config.latent_dim) for size in own)
         self.images = nn.ModuleList(ImageEncoder(config, image) for image in config.cameras.values())
-        self.project = nn.Linear(config.latent_dim * (1 + len(self.cameras)), config.act_dim_model)
+        parts = len(self.cameras) + len(own) + bool(self.sizes[0])
+        self.project = nn.Linear(config.latent_dim * parts, config.act_dim_model)
 
     def forward(self, state: Tensor, images: Mapping[str, Tensor]) -> Tensor:
         """State (N, S), images (N, 3, height, width) by camera → feature (N, D)."""
         parts = [encoder(images[name]) for name, encoder in zip(self.cameras, self.images, strict=True)]
-        result: Tensor = self.project(torch.cat([*parts, self.state(state)], dim=-1))
+        joints, *vectors = state.split(self.sizes, dim=-1)
+        if vectors:
+            parts += [encoder(vector) for encoder, vector in zip(self.vectors, vectors, strict=True)]
+        if self.sizes[0]:
+            parts.append(self.state(joints))
+        result: Tensor = self.project(torch.cat(parts, dim=-1))
         return result
 
 
