@@ -6,13 +6,15 @@ import hashlib
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
+from typing import NamedTuple
 
 from export.bundle import Bundle, refuse_to_replace, write_bundle
 from export.graphs import decoder_graph, encoder_graph
 from export.parity import Graphs, measure_parity
-from learning.checkpoint import load_checkpoint, read_config
+from learning.checkpoint import CheckpointConfig, load_checkpoint, read_config
 from learning.cloning.samples import COUNT, SAMPLES_FILE, load_samples, save_samples
 from learning.cloning.windows import Demonstrations, Labels, Windows, episode_paths
+from learning.network.actor import SequenceActor
 from learning.network.config import ActorConfig
 from spec.errors import CadenzaError, SpecError
 from spec.manifest import Manifest
@@ -50,13 +52,33 @@ def export_checkpoint(
     progress("tracing the decoder")
     decoder = decoder_graph(actor)
     progress("measuring parity")
-    parity = measure_parity(actor, Graphs(encoder, decoder), windows, lambda: None)
+    return checked_bundle(checkpoint, actor, config, Traced(encoder, decoder), windows, out, max_ticks)
+
+
+class Traced(NamedTuple):
+    """The two graphs, serialised."""
+
+    encoder: bytes
+    decoder: bytes
+
+
+def checked_bundle(
+    checkpoint: Path,
+    actor: SequenceActor,
+    config: CheckpointConfig,
+    traced: Traced,
+    windows: Windows,
+    out: Path,
+    max_ticks: float,
+) -> Bundle:
+    """Write a bundle of graphs that say what the actor says. Raises CadenzaError for others."""
+    parity = measure_parity(actor, Graphs(*traced), windows, lambda: None)
     if not parity.max_ticks <= max_ticks:
         raise CadenzaError(
             f"{checkpoint}: the exported graphs are {parity.max_ticks:.3g} ticks ({parity.max_abs_rad:.3g} rad) "
             f"from the actor, more than --max-ticks {max_ticks:g}; no bundle was written"
         )
-    files = {ENCODER_FILE: encoder, DECODER_FILE: decoder}
+    files = {ENCODER_FILE: traced.encoder, DECODER_FILE: traced.decoder}
     manifest = Manifest(
         name=out.resolve().name,
         files={name: hashlib.sha256(content).hexdigest() for name, content in files.items()},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -17,12 +18,29 @@ SAMPLES_FILE = "windows.safetensors"
 COUNT = 12
 
 
+class Histories(Protocol):
+    """What windows of every kind have: state (batch, H, S), images by camera, mask (batch, H)."""
+
+    @property
+    def state(self) -> Tensor: ...
+
+    @property
+    def images(self) -> dict[str, Tensor]: ...
+
+    @property
+    def mask(self) -> Tensor: ...
+
+
 def save_samples(path: Path, data: Demonstrations, count: int = COUNT) -> None:
     """Write ``count`` windows spread evenly over the data; the first begins an episode, so its history is padded."""
     rows = np.unique(np.linspace(0, len(data) - 1, count).astype(np.int64))
-    window = data.windows(rows)
-    tensors = {"state": window.state, "mask": window.mask}
-    write_tensors(path, tensors | {f"image.{name}": image for name, image in window.images.items()})
+    write_samples(path, data.windows(rows), count)
+
+
+def write_samples(path: Path, windows: Histories, count: int = COUNT) -> None:
+    """Write the first ``count`` histories."""
+    tensors = {"state": windows.state[:count], "mask": windows.mask[:count]}
+    write_tensors(path, tensors | {f"image.{name}": image[:count] for name, image in windows.images.items()})
 
 
 def load_samples(path: Path, config: ActorConfig) -> Windows:
