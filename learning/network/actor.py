@@ -24,7 +24,7 @@ class Memory(NamedTuple):
 
 
 class Sampled(NamedTuple):
-    """A chunk as it was drawn. Shapes (batch, C, A) but for ``log_prob``."""
+    """A chunk, or its first steps, as it was drawn. Shapes (batch, C, A) but for ``log_prob``."""
 
     actions: Tensor
     """Normalised, in [−1, 1]."""
@@ -35,6 +35,23 @@ class Sampled(NamedTuple):
     def log_prob(self) -> Tensor:
         """Joint log-probability of the chunk, the sum over its steps: shape (batch,). Normalised action units."""
         return self.distribution.log_prob(self.pre_tanh).sum(-1)
+
+    def first(self, steps: int) -> Sampled:
+        """The first ``steps`` of it."""
+        mu, log_std = self.distribution
+        head = TanhGaussian(mu[:, :steps], log_std[:, :steps])
+        return Sampled(self.actions[:, :steps], self.pre_tanh[:, :steps], head)
+
+
+class Decision(NamedTuple):
+    """What :meth:`SequenceActor.sample` returns: the seed's triple."""
+
+    actions: Tensor
+    """Drawn, in action units: (batch, C, A), or the first, (batch, A)."""
+    log_prob: Tensor
+    """Joint log-probability of these actions, normalised units, shape (batch,)."""
+    means: Tensor
+    """The deterministic action of each step, tanh(μ) in action units, shaped as ``actions``."""
 
 
 class SequenceActor(nn.Module):
@@ -107,28 +124,30 @@ class SequenceActor(nn.Module):
         hidden, _ = self._run(memory, self._tokens(actions[:, :-1], 0, memory), None)
         return hidden
 
-    def decode(self, memory: Memory, noise: Tensor | None = None) -> Sampled:
+    def decode(self, memory: Memory, noise: Tensor | None = None, steps: int | None = None) -> Sampled:
         """Decode a chunk, feeding each action back: step k sees tanh of what was drawn before it.
 
         Args:
             noise: standard normal, shape (batch, C, A); None gives the deterministic chunk.
+            steps: decode these first ones alone; None decodes all C.
         """
+        length = self.config.act_chunk_size if steps is None else steps
         if self.config.decoder is DecoderKind.PARALLEL:
-            hidden, _ = self._run(memory, self._tokens(None, 0, memory), None)
-            distribution = self.heads(hidden)
-            pre_tanh = distribution.mu if noise is None else distribution.pre_tanh(noise)
+            hidden, _ = self._run(memory, self._tokens(None, 0, memory), None)  # its steps attend to each other
+            distribution = self.heads(hidden[:, :length])
+            pre_tanh = distribution.mu if noise is None else distribution.pre_tanh(noise[:, :length])
             return Sampled(torch.tanh(pre_tanh), pre_tanh, distribution)
         drawn: list[Tensor] = []
-        steps: list[TanhGaussian] = []
+        decided: list[TanhGaussian] = []
         past: list[KeyValue] | None = None
         previous: Tensor | None = None
-        for step in range(self.config.act_chunk_size):
+        for step in range(length):
             hidden, past = self._run(memory, self._tokens(previous, step, memory), past)
-            steps.append(self.heads(hidden))
-            pre_tanh = steps[-1].mu if noise is None else steps[-1].pre_tanh(noise[:, step : step + 1])
+            decided.append(self.heads(hidden))
+            pre_tanh = decided[-1].mu if noise is None else decided[-1].pre_tanh(noise[:, step : step + 1])
             drawn.append(pre_tanh)
             previous = torch.tanh(pre_tanh)
-        distribution = TanhGaussian(torch.cat([s.mu for s in steps], 1), torch.cat([s.log_std for s in steps], 1))
+        distribution = TanhGaussian(torch.cat([s.mu for s in decided], 1), torch.cat([s.log_std for s in decided], 1))
         pre_tanh = torch.cat(drawn, 1)
         return Sampled(torch.tanh(pre_tanh), pre_tanh, distribution)
 
@@ -148,6 +167,30 @@ class SequenceActor(nn.Module):
         memory = self.remember(self.encode_history(state, images), mask)
         actions = self.normalization.to_action_units(self.decode(memory, noise).actions)
         return actions if return_sequence else actions[:, 0]
+
+    def sample(
+        self,
+        state: Tensor,
+        images: Mapping[str, Tensor],
+        mask: Tensor,
+        noise: Tensor | None = None,
+        *,
+        return_sequence: bool = True,
+    ) -> Decision:
+        """Draw a chunk, or its first action for immediate execution, with its log-probability and its means.
+
+        Shapes as in :meth:`forward`. Without ``noise``, shape (batch, C, A), it is drawn here.
+        """
+        if noise is None:
+            shape = (len(mask), self.config.act_chunk_size, self.config.action_dim)
+            noise = torch.randn(shape, dtype=state.dtype, device=state.device)
+        memory = self.remember(self.encode_history(state, images), mask)
+        drawn = self.decode(memory, noise, None if return_sequence else 1)
+        actions = self.normalization.to_action_units(drawn.actions)
+        means = self.normalization.to_action_units(drawn.distribution.mean_action())
+        if return_sequence:
+            return Decision(actions, drawn.log_prob, means)
+        return Decision(actions[:, 0], drawn.log_prob, means[:, 0])
 
     def _tokens(self, actions: Tensor | None, first: int, memory: Memory) -> Tensor:
         """Input tokens of the steps from ``first`` on, given the actions before each; shape (batch, n, D)."""
