@@ -16,10 +16,30 @@ import numpy as np
 from episodes.executed import executed_targets
 from episodes.reader import Episode
 from episodes.records import Driver
-from episodes.windows import RESTING, Samples, action_targets, newest_at, policy_grid, sample, segments
+from episodes.windows import (
+    RESTING,
+    Samples,
+    action_targets,
+    newest_at,
+    policy_grid,
+    sample,
+    samples_of_chunks,
+    segments,
+)
 from spec.action import ActionSpace, encode
 from spec.arrays import Bool, Float, Int
 from spec.errors import CadenzaError
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sights:
+    """The policy steps of an episode at which everything could be seen."""
+
+    samples: Samples
+    step: Int
+    """Number of each, shape (samples,), rising; without a gap where one follows the other."""
+    final: int
+    """Number of the last step there was, seen or not."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -57,6 +77,7 @@ def transitions(
     step_ns: int,
     space: ActionSpace = ActionSpace.JOINT_POSITION,
     cameras: Collection[str] | None = None,
+    asked: bool = False,
 ) -> Transitions:
     """Cut an episode into steps.
 
@@ -65,6 +86,9 @@ def transitions(
         step_ns: length of a step [ns]; not below a tick's.
         space: what an action means.
         cameras: those that must see at every step; None takes all that ever saw.
+        asked: take the steps at which the live policy was asked, with the very readings and pictures it saw, where a
+            policy that thinks in such steps and sees all those cameras was there. Else, and by default, the steps are
+            even, from the first tick on.
 
     Returns:
         As many rows as there are steps at whose beginning every camera had seen lately and in which something was
@@ -74,25 +98,25 @@ def transitions(
         CadenzaError: a reward that is not a number.
     """
     names = sighted(episode) if cameras is None else tuple(cameras)
-    tick_ns = episode.ticks["now_ns"].astype(np.int64)
-    active = np.flatnonzero(~np.isin(episode.ticks["mode"], RESTING))
-    if not len(active):
+    sights = _sights(episode, step_ns, names, asked)
+    samples, step = sights.samples, sights.step
+    if not len(samples):
         return _none(names, len(episode.joints))
-    grid = policy_grid(int(tick_ns[0]), int(tick_ns[active[-1]]), step_ns)
-    samples, step = _seen(episode, grid, step_ns, names)
+    tick_ns = episode.ticks["now_ns"].astype(np.int64)
     commands = executed_targets(episode.ticks)
     due = samples.observed_ns + step_ns
     targets, known = action_targets(samples.observed_ns, 1, step_ns, tick_ns, commands)
     reference = commands[samples.tick]
     known = known[:, 0] & np.isfinite(targets[:, 0]).all(axis=-1) & np.isfinite(reference).all(axis=-1)
-    at = np.flatnonzero((np.diff(samples.segment) == 0) & known[:-1])
+    known &= ~np.isin(episode.ticks["mode"][samples.tick], RESTING)
+    at = np.flatnonzero((np.diff(samples.segment) == 0) & (np.diff(step) == 1) & known[:-1])
     if not len(at):
         return _none(names, len(episode.joints))
     done = np.ones(len(at), dtype=np.bool_)
     done[:-1] = np.diff(at) != 1
     driver = episode.ticks["driver"][newest_at(tick_ns, due[at])]
     last = np.zeros(len(at), dtype=np.bool_)
-    last[-1] = step[at[-1]] + 1 == len(grid) - 1  # if the last sight was earlier, nobody knows how it came to its end
+    last[-1] = step[at[-1]] + 1 == sights.final  # if the last sight was earlier, nobody knows how it came to its end
     return Transitions(
         samples=samples,
         at=at,
@@ -123,9 +147,21 @@ def action_space(episode: Episode) -> ActionSpace:
     return ActionSpace.JOINT_POSITION if bundle is None else bundle.action.space
 
 
-def _seen(episode: Episode, grid: Int, step_ns: int, cameras: Collection[str]) -> tuple[Samples, Int]:
-    """What could be seen at the steps of the grid, a segment a run of them, and the number of each step."""
+def _sights(episode: Episode, step_ns: int, cameras: Collection[str], asked: bool) -> Sights:
+    active = np.flatnonzero(~np.isin(episode.ticks["mode"], RESTING))
+    if not len(active):
+        return Sights(_nothing(cameras), np.zeros(0, dtype=np.int64), 0)
+    ends_ns = int(episode.ticks["now_ns"][active[-1]])
+    drove = episode.bundle() if asked and episode.chunks else None
+    if drove is None or policy_step_ns(episode) != step_ns or not set(cameras) <= set(drove.observation.cameras):
+        return _seen_evenly(episode, step_ns, cameras, ends_ns)
+    return _seen_when_asked(episode, step_ns, cameras, tuple(drove.observation.cameras), ends_ns)
+
+
+def _seen_evenly(episode: Episode, step_ns: int, cameras: Collection[str], ends_ns: int) -> Sights:
+    """What could be seen at even steps, a segment a run of them."""
     tick_ns = episode.ticks["now_ns"].astype(np.int64)
+    grid = policy_grid(int(tick_ns[0]), ends_ns, step_ns)
     frame_ns = {name: episode.frames[name].captured_ns for name in cameras}
     samples = sample(grid, tick_ns, frame_ns)
     seen = ~np.isin(episode.ticks["mode"][samples.tick], RESTING)
@@ -138,7 +174,23 @@ def _seen(episode: Episode, grid: Int, step_ns: int, cameras: Collection[str]) -
     breaks = np.zeros(len(tick), dtype=np.int64)
     breaks[1:] = (np.diff(step) != 1) | (np.diff(segment) != 0)
     frames = {name: index[seen] for name, index in samples.frames.items()}
-    return Samples(samples.observed_ns[seen], tick, frames, np.cumsum(breaks)), step
+    return Sights(Samples(samples.observed_ns[seen], tick, frames, np.cumsum(breaks)), step, len(grid) - 1)
+
+
+def _seen_when_asked(
+    episode: Episode, step_ns: int, cameras: Collection[str], all_cameras: tuple[str, ...], ends_ns: int
+) -> Sights:
+    """What the policy saw whenever it was asked. Segments are the live history's, which a step without an answer does
+    not break; a sight while the arm rested is among them as it was there."""
+    found = samples_of_chunks(episode, all_cameras)
+    samples = Samples(found.observed_ns, found.tick, {name: found.frames[name] for name in cameras}, found.segment)
+    if not len(samples):
+        return Sights(samples, samples.tick, 0)
+    step = np.zeros(len(samples), dtype=np.int64)
+    step[1:] = np.cumsum((np.diff(samples.observed_ns) + step_ns // 2) // step_ns)
+    # The answer to the last question may not have come any more: only a longer silence hides how it ended.
+    unseen = (ends_ns - int(samples.observed_ns[-1])) // (2 * step_ns)
+    return Sights(samples, step, int(step[-1]) + max(0, unseen))
 
 
 def _patience_ns(episode: Episode, cameras: Collection[str]) -> Mapping[str, int]:
@@ -160,7 +212,11 @@ def _rewards(episode: Episode, observed_ns: Int, seen_to_the_end: bool) -> Float
     return reward
 
 
+def _nothing(cameras: Collection[str]) -> Samples:
+    index = np.zeros(0, dtype=np.int64)
+    return Samples(index, index, dict.fromkeys(cameras, index), index)
+
+
 def _none(cameras: Collection[str], joints: int) -> Transitions:
     index, flag = np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.bool_)
-    samples = Samples(index, index, dict.fromkeys(cameras, index), index)
-    return Transitions(samples, index, np.zeros((0, joints)), flag, np.zeros(0), flag, flag, flag)
+    return Transitions(_nothing(cameras), index, np.zeros((0, joints)), flag, np.zeros(0), flag, flag, flag)
