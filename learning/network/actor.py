@@ -36,12 +36,6 @@ class Sampled(NamedTuple):
         """Joint log-probability of the chunk, the sum over its steps: shape (batch,). Normalised action units."""
         return self.distribution.log_prob(self.pre_tanh).sum(-1)
 
-    def first(self, steps: int) -> Sampled:
-        """The first ``steps`` of it."""
-        mu, log_std = self.distribution
-        head = TanhGaussian(mu[:, :steps], log_std[:, :steps])
-        return Sampled(self.actions[:, :steps], self.pre_tanh[:, :steps], head)
-
 
 class Decision(NamedTuple):
     """What :meth:`SequenceActor.sample` returns: the seed's triple."""
@@ -133,10 +127,8 @@ class SequenceActor(nn.Module):
         """
         length = self.config.act_chunk_size if steps is None else steps
         if self.config.decoder is DecoderKind.PARALLEL:
-            hidden, _ = self._run(memory, self._tokens(None, 0, memory), None)  # its steps attend to each other
-            distribution = self.heads(hidden[:, :length])
-            pre_tanh = distribution.mu if noise is None else distribution.pre_tanh(noise[:, :length])
-            return Sampled(torch.tanh(pre_tanh), pre_tanh, distribution)
+            hidden, _ = self._run(memory, self._tokens(None, 0, memory), None)
+            return self.drawn(hidden, noise, length)
         drawn: list[Tensor] = []
         decided: list[TanhGaussian] = []
         past: list[KeyValue] | None = None
@@ -149,6 +141,12 @@ class SequenceActor(nn.Module):
             previous = torch.tanh(pre_tanh)
         distribution = TanhGaussian(torch.cat([s.mu for s in decided], 1), torch.cat([s.log_std for s in decided], 1))
         pre_tanh = torch.cat(drawn, 1)
+        return Sampled(torch.tanh(pre_tanh), pre_tanh, distribution)
+
+    def drawn(self, hidden: Tensor, noise: Tensor | None, steps: int) -> Sampled:
+        """The first ``steps`` of a chunk of ``parallel``, all of whose steps stand in ``hidden``, (batch, C, D)."""
+        distribution = self.heads(hidden[:, :steps])
+        pre_tanh = distribution.mu if noise is None else distribution.pre_tanh(noise[:, :steps])
         return Sampled(torch.tanh(pre_tanh), pre_tanh, distribution)
 
     def forward(

@@ -11,11 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from learning.network.actor import SequenceActor
+from learning.network.actor import Sampled, SequenceActor
+from learning.network.config import DecoderKind
 from learning.network.critic import Critics
 from learning.network.vision import FrameEncoder
 from learning.replay.batch import Batch, History
-from learning.sac.objectives import Sight, clone, critic_loss, mixed, policy_loss
+from learning.sac.objectives import Sight, clone, critic_loss, mixed, policy_loss, rows_of, taught
 from learning.sac.settings import Objective, Settings
 from learning.sac.targets import aggregate, chunk_target
 from learning.sac.temperature import Temperature
@@ -161,10 +162,9 @@ class Agent:
         now = Sight.of(actor, self._here(batch.now))
         losses: dict[str, Tensor] = {}
         facts: dict[str, Tensor] = {}
-        scored = settings.objective is not Objective.BC
         seen = now.newest(self._frames)
         features: Tensor | None = None
-        if scored:
+        if settings.scores:
             features = self._encoded(seen)
             actions = actor.normalization.action(self._windows(batch))
             values = self.critics(features, seen.mask, actions)
@@ -173,25 +173,42 @@ class Agent:
             facts |= {"q": values.mean(), "q_spread": values.std(0).mean(), "target": target.mean()}
         if not settings.actor_learns(step):
             return losses, facts
-        memory = actor.remember(self._features(now, actor.frame), now.mask)
-        weight = settings.bc_weight(step)
         known = batch.expert_mask.to(self.device)
-        policy = cloning = torch.zeros((), device=self.device)
-        if weight:
-            expert = actor.normalization.action(batch.expert.to(self.device))
-            cloning = clone(actor, memory, expert, known, chance.fed, settings)
-            facts["bc_loss"] = cloning
-        if features is not None:
-            drawn = actor.decode(memory, chance.now, settings.entropy_steps(config.act_chunk_size))
-            log_prob, alpha = drawn.log_prob, self.temperature()
+        expert = actor.normalization.action(batch.expert.to(self.device))
+        drawn, cloning = self._imagine(now, expert, known, chance, settings.bc_weight(step))
+        policy = torch.zeros((), device=self.device)
+        if drawn is not None and features is not None:
             values = self.critics(features.detach(), seen.mask, drawn.actions[:, : settings.window])
+            log_prob, alpha = drawn.log_prob, self.temperature()
             policy = policy_loss(log_prob, values, alpha, settings)
             goal = settings.entropy_target(config.act_chunk_size, config.action_dim)
             losses["temperature"] = self.temperature.loss(log_prob, goal)
             facts |= {"policy_loss": policy, "policy_q": values.mean(), "entropy": -log_prob.mean(), "alpha": alpha}
+        weight = settings.bc_weight(step)
         losses["actor"] = mixed(policy, cloning, weight, known.any(), settings)
-        facts["bc_weight"] = torch.tensor(weight, device=self.device)
+        facts |= {"bc_loss": cloning, "bc_weight": torch.tensor(weight, device=self.device)}
         return losses, facts
+
+    def _imagine(
+        self, now: Sight, expert: Tensor, known: Tensor, chance: Chance, weight: float
+    ) -> tuple[Sampled | None, Tensor]:
+        """What the actor would do, as far as the entropy term covers it, and the loss of cloning.
+
+        What has no weight is not worked out: None, or zero.
+        """
+        settings, actor, config = self.settings, self.actor, self.actor.config
+        memory = actor.remember(self._features(now, actor.frame), now.mask)
+        steps = settings.entropy_steps(config.act_chunk_size)
+        rows = known.any(-1).nonzero()[:, 0]
+        if config.decoder is DecoderKind.PARALLEL:
+            hidden = actor.hidden(memory, expert)  # which does not look at what is fed: one pass serves both
+            drawn = actor.drawn(hidden, chance.now, steps) if settings.scores else None
+            return drawn, clone(actor, hidden[rows], expert[rows], known[rows], settings)
+        drawn = actor.decode(memory, chance.now, steps) if settings.scores else None
+        if not weight:
+            return drawn, torch.zeros((), device=self.device)
+        hidden = taught(actor, rows_of(memory, rows), expert[rows], known[rows], chance.fed[rows], settings)
+        return drawn, clone(actor, hidden, expert[rows], known[rows], settings)
 
     @torch.no_grad()
     def _target(self, batch: Batch, chance: Chance) -> Tensor:

@@ -54,29 +54,32 @@ class Sight(NamedTuple):
         return features.reshape(*self.mask.shape, -1)
 
 
-def clone(
+def taught(
     actor: SequenceActor, memory: Memory, expert: Tensor, mask: Tensor, noise: Tensor, settings: Settings
 ) -> Tensor:
-    """Loss of cloning the examples of a batch, all steps of the chunk, teacher-forced; zero where there are none.
+    """Hidden states of every step, given the examples before it, shape (batch, C, D).
 
     Args:
         memory: of the histories.
         expert: normalised, shape (batch, C, A).
         mask: True where it is known, shape (batch, C).
-        noise: standard normal, for what is fed back, shape (batch, C, A).
-        settings: kind of loss, and how much noise.
+        noise: standard normal, added to what is fed back as far as ``settings`` say, shape (batch, C, A).
+        settings: how much of it.
     """
-    rows = mask.any(-1).nonzero()[:, 0]
-    expert, mask = expert[rows], mask[rows]
-    fed = (expert + settings.feedback_noise * noise[rows]).clamp(-1.0, 1.0)
-    hidden = actor.hidden(_rows(memory, rows), torch.where(mask[..., None], fed, 0.0))
+    fed = (expert + settings.feedback_noise * noise).clamp(-1.0, 1.0)
+    return actor.hidden(memory, torch.where(mask[..., None], fed, 0.0))
+
+
+def clone(actor: SequenceActor, hidden: Tensor, expert: Tensor, mask: Tensor, settings: Settings) -> Tensor:
+    """Loss of cloning examples, shapes as in :func:`taught`; zero where there are none."""
     loss = cloning_loss(settings.bc_loss, actor.heads(hidden), expert, mask)
     if settings.objective is Objective.BC and settings.bc_loss is CloningLoss.MSE:
         loss = loss + _SPREAD_WEIGHT * spread_loss(actor.heads(hidden.detach()), expert, mask)
     return loss
 
 
-def _rows(memory: Memory, rows: Tensor) -> Memory:
+def rows_of(memory: Memory, rows: Tensor) -> Memory:
+    """The memory of some rows of a batch."""
     layers = tuple(KeyValue(layer.key[rows], layer.value[rows]) for layer in memory.layers)
     return Memory(layers, memory.bias[rows])
 

@@ -98,6 +98,11 @@ class Settings(Section):
         """Steps h of the batches that :meth:`learning.sac.agent.Agent.update` wants."""
         return 1 if self.objective in {Objective.SEED, Objective.SINGLE} else self.h
 
+    @property
+    def scores(self) -> bool:
+        """Whether there are critics to learn from."""
+        return self.objective is not Objective.BC
+
     def critic_frames(self, history: int) -> int:
         """Newest frames the critics see, of a history of H: all in ``chunk``, the last alone in the others."""
         return history if self.objective is Objective.CHUNK else 1
