@@ -89,7 +89,7 @@ def _courses(axes: Axes, trained: Trained) -> None:
     _threshold(axes, trained, vertical=False)
     axes.set(xlabel="time to the end of the episode [s]", ylabel="score", ylim=(-0.03, 1.03))
     _tidy(axes, "As episodes end")
-    axes.legend(frameon=False, loc="upper left")
+    axes.legend(frameon=False, loc="center left")
 
 
 def _threshold(axes: Axes, trained: Trained, *, vertical: bool) -> None:
