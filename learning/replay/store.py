@@ -5,6 +5,7 @@ The same class draws from memory and from disk; a batch depends on the generator
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -14,6 +15,7 @@ import torch
 from learning.network.config import ActorConfig
 from learning.replay.batch import Batch, History
 from learning.replay.columns import Columns, Memory
+from learning.replay.disk import Disk
 from learning.replay.layout import FACTS, IMAGE, NO_FRAME, PLAN, STATE, columns_of, encoded, reach
 from learning.replay.rows import Rows
 from learning.replay.stretches import Stretches
@@ -43,14 +45,28 @@ class Store:
         self.config, self.h, self.capacity = config, h, capacity
         self._columns = columns
         self._open, self._shown = Stretches(), Stretches()
-        for first in range(self.tail, columns.head, _SCAN):
-            count = min(_SCAN, columns.head - first)
-            self._index(first, columns.read(FACTS, np.arange(first, first + count)))
+        self._index_all()
 
     @classmethod
     def in_memory(cls, config: ActorConfig, h: int, capacity: int) -> Self:
         """An empty store that forgets everything with the process."""
         return cls(config, h, Memory(columns_of(config), capacity + reach(config) + 1), capacity)
+
+    @classmethod
+    def on_disk(cls, folder: Path, config: ActorConfig, h: int, max_bytes: int) -> Self:
+        """The store in ``folder``, as it was last synced; an empty one where there is none.
+
+        Args:
+            folder: of this store alone.
+            config: of the actor.
+            h: steps executed per chunk.
+            max_bytes: what it may take on the disk.
+
+        Raises:
+            CadenzaError: another actor's, damaged, or not to be written.
+        """
+        columns = Disk(folder, config, max_bytes)
+        return cls(config, h, columns, columns.capacity)
 
     @property
     def head(self) -> int:
@@ -97,8 +113,7 @@ class Store:
             CadenzaError: that state is out of reach.
         """
         self._columns.truncate(head)
-        self._open.truncate(head)
-        self._shown.truncate(head)
+        self._index_all()
 
     def draw(self, rng: np.random.Generator, batch: int) -> Batch:
         """Windows that begin at rows drawn evenly.
@@ -141,6 +156,12 @@ class Store:
             expert=torch.from_numpy(expert),
             expert_mask=torch.from_numpy(known),
         )
+
+    def _index_all(self) -> None:
+        self._open, self._shown = Stretches(), Stretches()
+        for first in range(self.tail, self.head, _SCAN):
+            rows = np.arange(first, min(first + _SCAN, self.head), dtype=np.int64)
+            self._index(first, self._columns.read(FACTS, rows))
 
     def _index(self, first: int, facts: npt.NDArray[Any]) -> None:
         self._open.add(first, facts["left"] > 0)

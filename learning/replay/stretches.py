@@ -8,7 +8,7 @@ from spec.arrays import Bool, Int
 
 
 class Stretches:
-    """A set of row numbers that only grows at its end, or is cut there."""
+    """A set of row numbers that grows at its end."""
 
     def __init__(self) -> None:
         self._begin: list[int] = []
@@ -24,15 +24,6 @@ class Stretches:
             else:
                 self._begin.append(begin)
                 self._end.append(end)
-        self._arrays = None
-
-    def truncate(self, head: int) -> None:
-        """Forget rows from ``head`` on."""
-        while self._begin and self._begin[-1] >= head:
-            self._begin.pop()
-            self._end.pop()
-        if self._end:
-            self._end[-1] = min(self._end[-1], head)
         self._arrays = None
 
     def forget(self, tail: int) -> None:
