@@ -236,10 +236,8 @@ def target(schedule: Schedule, control: Control, now_ns: int, standing: Motion) 
     elif piece is None or not piece.covers(now_ns):
         splice = splice if splice is not None and splice.covers(now_ns) else None
         piece = _piece(mix, splice, control, now_ns)
-    if control.mode is _ENSEMBLE:
-        alive = chosen
-    else:  # only the one in use and the one that may follow matter from here on
-        alive = (alive[-1],) if alive[-1] is chosen[0] else (chosen[0], alive[-1])
+    # Only those in use and the one that may follow matter from here on.
+    alive = chosen if alive[-1] is chosen[-1] else (*chosen, alive[-1])
     return Schedule(alive, mix, turn_ends_ns, splice, piece, schedule.newest), piece.at(now_ns)
 
 

@@ -1,7 +1,13 @@
 """``python -m controller.workers.inference_process``: asks the policy at every policy step and publishes its chunks.
 
-Commands: ``{"do": "pause"}`` and ``{"do": "resume", "sequence": first chunk number}``. It starts paused: nobody pays
-for chunks that nobody follows.
+Commands:
+
+- ``{"do": "pause"}`` and ``{"do": "resume", "sequence": first chunk number}``. It starts paused: nobody pays for
+  chunks that nobody follows.
+- ``{"do": "swap", "request": ..., "bundle": folder, "weights": its version, "sha256": of its manifest}``: have another
+  bundle drive once it has proved itself in shadow; with ``"back": true``, one that drove before, at once.
+
+What becomes of a swap is said as :class:`controller.workers.exchange.News`, and put on record once it is settled.
 """
 
 from __future__ import annotations
@@ -11,14 +17,18 @@ import os
 import sys
 import time
 from collections import Counter
+from pathlib import Path
+from typing import Any
 
 from controller.wiring.child import Child, run_child
 from controller.wiring.placement import stay_off_control_core
 from controller.wiring.topics import CHUNKS, FRAME_BYTES, TICKS, frames_topic
+from controller.workers.exchange import Exchange, Wanted
 from controller.workers.inference import Inference, Refusal
 from controller.workers.policy import Policy
 from episodes.records import FrameHeader, TickRecord
 from export.bundle import read_bundle
+from spec.calibration import load_calibration
 from spec.errors import SpecError
 from spec.manifest import check_fit
 
@@ -35,22 +45,24 @@ def work(child: Child) -> None:
         raise SpecError("--bundle", None, "inference needs a bundle")
     stay_off_control_core(robot.control)
     bundle = read_bundle(folder)
-    check_fit(bundle.manifest, robot)
+    calibration = load_calibration(robot.follower).digest()
+    check_fit(bundle.manifest, robot, calibration)
     policy = Policy(bundle)
     policy.warm_up()
     gc.freeze()
-    child.say("ready", provider=policy.provider, pid=os.getpid())
-    _Loop(child, Inference(robot, policy), policy).run()
+    inference = Inference(robot, policy)
+    child.say("ready", provider=policy.provider, pid=os.getpid(), weights=policy.manifest.weights)
+    _Loop(child, inference, Exchange(robot, inference, calibration)).run()
 
 
 class _Loop:
-    def __init__(self, child: Child, inference: Inference, policy: Policy) -> None:
-        self._child, self._inference = child, inference
-        self._step_ns = round(policy.manifest.action.step_s * 1e9)
+    def __init__(self, child: Child, inference: Inference, exchange: Exchange) -> None:
+        self._child, self._inference, self._exchange = child, inference, exchange
+        manifest = inference.manifest
+        self._step_ns = round(manifest.action.step_s * 1e9)
         self._ticks = child.node.subscriber(TICKS, TickRecord)
         self._frames = {
-            name: child.node.bytes_subscriber(frames_topic(name), depth=2)
-            for name in policy.manifest.observation.cameras
+            name: child.node.bytes_subscriber(frames_topic(name), depth=2) for name in manifest.observation.cameras
         }
         self._chunks = child.node.publisher(CHUNKS)
         self._paused = True
@@ -63,6 +75,8 @@ class _Loop:
         while not self._child.stopping:
             self._obey()
             self._take_in()
+            self._exchange.turn()
+            self._tell_news()
             now = time.monotonic_ns()
             if now < next_ns:
                 time.sleep(min(_DRAIN_S, (next_ns - now) * 1e-9))
@@ -70,13 +84,31 @@ class _Loop:
             next_ns += self._step_ns * max(1, (now - next_ns) // self._step_ns + 1)
             if not self._paused:
                 self._step(now)
+            else:
+                self._exchange.step_aside(now)
         self._child.say("report", chunks=self._made, refused=dict(self._refused))
 
     def _obey(self) -> None:
         for command in self._child.commands():
-            if command["do"] == "resume":
-                self._inference.continue_from(command["sequence"])
-            self._paused = command["do"] == "pause"
+            match command["do"]:
+                case "resume" | "pause":
+                    self._inference.continue_from(command.get("sequence", 0))
+                    self._pause(command["do"] == "pause")
+                case "swap":
+                    self._exchange.want(_wanted(command))
+                case _:
+                    pass
+
+    def _pause(self, paused: bool) -> None:
+        if paused is not self._paused:
+            self._exchange.paused(paused)
+        self._paused = paused
+
+    def _tell_news(self) -> None:
+        for news in self._exchange.news():
+            self._child.say(news.kind, **news.document())
+            if news.kind != "swap_trial":
+                self._child.event(time.monotonic_ns(), news.kind, news.text)
 
     def _take_in(self) -> None:
         self._inference.see_ticks(self._ticks.drain())
@@ -90,11 +122,18 @@ class _Loop:
         if not isinstance(answer, Refusal):
             self._chunks.send(answer)
             self._made += 1
+            self._exchange.stepped()
             return
         self._refused[answer.kind] += 1
         if now_ns - self._told_ns.get(answer.kind, -_REPEAT_NS) >= _REPEAT_NS:
             self._told_ns[answer.kind] = now_ns
             self._child.event(now_ns, f"no_chunk_{answer.kind}", answer.text)
+
+
+def _wanted(command: dict[str, Any]) -> Wanted:
+    return Wanted(
+        command["request"], Path(command["bundle"]), command["weights"], command["sha256"], command.get("back", False)
+    )
 
 
 def main() -> int:
