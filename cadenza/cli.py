@@ -20,6 +20,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "calibrate": ("cadenza.commands.calibrate", "measure an arm: joints, takeover"),
     "demos": ("cadenza.commands.demos", "record scripted demonstrations in the virtual arm"),
     "learn": ("cadenza.commands.learn", "train a policy: warmup"),
+    "sync": ("cadenza.commands.sync", "send episodes to a learner on another machine, and bring its bundles"),
     "export": ("cadenza.commands.export", "turn a checkpoint into a bundle the robot can run"),
     "replay": ("cadenza.commands.replay", "an episode again: on an arm, by another policy, tick for tick, on a screen"),
     "episodes": ("cadenza.commands.episodes", "look at, check, recover, label, prune and export recorded episodes"),
@@ -92,7 +93,7 @@ def _overview() -> str:
 def _extra_of(module: str | None) -> str | None:
     """The optional extra that brings a missing module."""
     modules = {
-        "learn": ("torch", "safetensors", "onnx", "onnxscript"),
+        "learn": ("torch", "safetensors", "onnx", "onnxscript", "starlette", "uvicorn"),
         "sim": ("gymnasium",),
         "dataset": ("pyarrow", "av"),
         "view": ("rerun",),

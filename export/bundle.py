@@ -70,12 +70,22 @@ def write_bundle(folder: Path, manifest: Manifest, files: Mapping[str, bytes]) -
         for name, content in files.items():
             write_atomically(staging / name, content)
         write_atomically(staging / MANIFEST_FILE, (manifest.model_dump_json(indent=2) + "\n").encode())
-        read_bundle(staging)
-        staging.chmod(0o755)
-        _move_in(staging, folder)
+        return move_in(staging, folder)
     except BaseException:
         shutil.rmtree(staging, ignore_errors=True)
         raise
+
+
+def move_in(staging: Path, folder: Path) -> Bundle:
+    """Verify a bundle that lies in ``staging``, beside ``folder``, and move it there; an older bundle there is replaced.
+
+    Raises:
+        SpecError: it is not whole, or ``folder`` holds something that is not a bundle.
+    """
+    refuse_to_replace(folder)
+    manifest = read_bundle(staging).manifest
+    staging.chmod(0o755)
+    _move_in(staging, folder)
     return Bundle(folder, manifest)
 
 

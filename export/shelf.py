@@ -24,11 +24,13 @@ class Newest(Section):
     """``newest.json``: which bundle is to be driven."""
 
     weights: int = Field(ge=0)
-    """Weight version; only ever grows."""
+    """Weight version; only ever grows, but for a rollback."""
     bundle: str
     """Name of its folder on the shelf."""
     sha256: str
     """Of the bundle's manifest, which holds the hash of every other file."""
+    rollback: bool = False
+    """An older version is offered on purpose: whoever follows the shelf goes back to it."""
 
 
 def bundle_name(weights: int) -> str:
@@ -44,16 +46,26 @@ def read_newest(shelf: Path) -> Newest | None:
     """
     path = shelf / NEWEST_FILE
     try:
-        document = json.loads(path.read_bytes())
+        return parse_newest(path.read_bytes(), str(path))
     except FileNotFoundError:
         return None
     except OSError as error:
         raise SpecError(str(path), error.strerror, "cannot be read") from None
+
+
+def parse_newest(content: bytes, where: str) -> Newest:
+    """The content of ``newest.json``, from a file or the network.
+
+    Raises:
+        SpecError: it is none of ours.
+    """
+    try:
+        document = json.loads(content)
     except (ValueError, RecursionError) as error:
-        raise SpecError(str(path), str(error), "not valid JSON") from None
-    newest = validated(Newest, document, str(path))
-    if "/" in newest.bundle or newest.bundle in {"", ".", ".."}:
-        raise SpecError(f"{path}: bundle", newest.bundle, "not a plain folder name")
+        raise SpecError(where, str(error), "not valid JSON") from None
+    newest = validated(Newest, document, where)
+    if "/" in newest.bundle or newest.bundle.startswith(".") or not newest.bundle:
+        raise SpecError(f"{where}: bundle", newest.bundle, "not a plain folder name")
     return newest
 
 
@@ -72,9 +84,18 @@ def open_newest(shelf: Path, newest: Newest) -> Bundle:
     return bundle
 
 
-def offer(shelf: Path, bundle: Bundle) -> Newest:
-    """Make a bundle that stands on the shelf (in ``shelf / bundle_name(weights)``) the newest."""
-    manifest = bundle.folder / MANIFEST_FILE
-    newest = Newest(weights=bundle.manifest.weights, bundle=bundle.folder.name, sha256=sha256_of(manifest))
-    write_atomically(shelf / NEWEST_FILE, (newest.model_dump_json(indent=2) + "\n").encode())
+def offer(shelf: Path, bundle: Bundle, rollback: bool = False) -> Newest:
+    """Make a bundle that stands on the shelf (in ``shelf / bundle_name(weights)``) the newest.
+
+    Args:
+        rollback: it is older than what was on offer, and to be driven all the same.
+    """
+    sha256 = sha256_of(bundle.folder / MANIFEST_FILE)
+    newest = Newest(weights=bundle.manifest.weights, bundle=bundle.folder.name, sha256=sha256, rollback=rollback)
+    put_newest(shelf, newest)
     return newest
+
+
+def put_newest(shelf: Path, newest: Newest) -> None:
+    """Write ``newest.json``; the bundle must stand on the shelf already."""
+    write_atomically(shelf / NEWEST_FILE, (newest.model_dump_json(indent=2) + "\n").encode())

@@ -1,16 +1,17 @@
-"""``cadenza learn``: train a policy, and try it in the virtual arm."""
+"""``cadenza learn``: train a policy, improve it while the robot works, and try it in the virtual arm."""
 
 from __future__ import annotations
 
+import importlib
 import sys
 from collections.abc import Sequence
 
-from cadenza.commands import learn_eval, learn_reward, learn_warmup
-
+# verb -> (module, one line for the overview). Modules are imported only when used: some bring torch, some a server.
 _VERBS = {
-    "warmup": (learn_warmup.main, "clone demonstrations"),
-    "reward": (learn_reward.main, "train a classifier of success from episodes that somebody judged"),
-    "eval": (learn_eval.main, "try a checkpoint in the virtual arm, in simulated time"),
+    "warmup": ("cadenza.commands.learn_warmup", "clone demonstrations"),
+    "reward": ("cadenza.commands.learn_reward", "train a classifier of success from episodes that somebody judged"),
+    "serve": ("cadenza.commands.learn_serve", "take in episodes of robots on other machines, and offer them bundles"),
+    "eval": ("cadenza.commands.learn_eval", "try a checkpoint in the virtual arm, in simulated time"),
 }
 
 
@@ -22,4 +23,5 @@ def main(argv: Sequence[str]) -> int:
     if argv[0] not in _VERBS:
         print(f"cadenza learn: {argv[0]!r}: no such verb (valid: {', '.join(_VERBS)})", file=sys.stderr)
         return 2
-    return _VERBS[argv[0]][0](argv[1:])
+    status: int = importlib.import_module(_VERBS[argv[0]][0]).main(argv[1:])
+    return status
