@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import Field
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load, save
-from torch import Tensor
+from torch import Tensor, nn
 
 from learning.network.actor import SequenceActor
 from learning.network.config import ACTOR_KIND, ActorConfig
@@ -71,7 +71,7 @@ def read_config(folder: Path) -> CheckpointConfig:
     return validated(CheckpointConfig, document, str(path))
 
 
-def load_weights(actor: SequenceActor, tensors: Mapping[str, Tensor], where: Path) -> None:
+def load_weights(actor: nn.Module, tensors: Mapping[str, Tensor], where: Path) -> None:
     """Put ``tensors`` into ``actor``; every one must be there, be finite and have the right shape."""
     wanted = actor.state_dict()
     for name in wanted.keys() - tensors.keys():

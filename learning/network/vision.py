@@ -113,7 +113,7 @@ class FrameEncoder(nn.Module):
     def forward(self, state: Tensor, images: Mapping[str, Tensor]) -> Tensor:
         """State (N, S), images (N, 3, height, width) by camera → feature (N, D)."""
         parts = [encoder(images[name]) for name, encoder in zip(self.cameras, self.images, strict=True)]
-        joints, *vectors = state.split(self.sizes, dim=-1)
+        joints, *vectors = torch.split_with_sizes(state, self.sizes, dim=-1)
         if vectors:
             parts += [encoder(vector) for encoder, vector in zip(self.vectors, vectors, strict=True)]
         if self.sizes[0]:

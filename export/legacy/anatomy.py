@@ -1,0 +1,340 @@
+"""What a legacy actor is built from: sizes from the shapes of its tensors, the rest from its config or the operator.
+
+Shapes do not show how many heads an attention has, which activation and norm order a layer, which bounds a clamp. Where
+neither config nor operator says so, the checkpoint is refused: a guess would give a policy that is nearly right.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, NamedTuple, TypeVar
+
+from torch import Tensor
+
+from export.legacy.formats import Legacy
+from learning.network.config import RESNET_CHANNELS, Activation, Backbone, Convolution
+from spec.errors import SpecError
+from spec.manifest import ImageInput
+
+_IMAGES = "encoder.image_encoder.image_enc_layers."
+_NORMALIZATION = "encoder.input_normalization."
+_PAIRS = {"mean": ("mean", "std"), "std": ("mean", "std"), "min": ("min", "max"), "max": ("min", "max")}
+_T = TypeVar("_T")
+
+
+class ResnetPadding(StrEnum):
+    """How the blocks of the image encoder pad; a published revision each, with weights of the same shapes."""
+
+    SAME = "same"
+    """As much as the output needs, the odd row and column at the bottom and right."""
+    ONE = "one"
+    """One all round; revisions of early 2025, whose names have no wrappers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What the operator says of a checkpoint. None: the checkpoint says it itself, or it is refused."""
+
+    n_heads: int | None = None
+    """Attention heads; the original's own number is 8."""
+    activation: Activation | None = None
+    """Of the feed-forward layers; the original's own is relu."""
+    pre_norm: bool | None = None
+    """Whether norms stand before attention and feed-forward; the original's own is False."""
+    log_std_min: float | None = None
+    """Lower bound of what the log-std head says; the original's own is -5."""
+    log_std_max: float | None = None
+    """Upper bound; the original's own is 2."""
+    cameras: tuple[str, ...] = ()
+    """Names of its cameras on the robot, in the order of the checkpoint's features; default: as in the checkpoint."""
+    image: tuple[int, int] | None = None
+    """Height and width of its images."""
+    resnet_padding: ResnetPadding = ResnetPadding.SAME
+    """How the blocks of a ResNet-10 pad."""
+
+
+class Camera(NamedTuple):
+    key: str
+    """Feature name with dots as underscores, e.g. ``observation_images_front``."""
+    name: str
+    """On the robot."""
+    image: ImageInput
+    map: tuple[int, int]
+    """Height and width of its feature map."""
+
+
+@dataclass(frozen=True, slots=True)
+class Anatomy:
+    """Of one checkpoint."""
+
+    dim: int
+    heads: int
+    feedforward: int
+    encoder_layers: int
+    decoder_layers: int
+    history: int
+    chunk: int
+    action_dim: int
+    latent: int
+    activation: Activation
+    pre_norm: bool
+    log_variance: tuple[float, float]
+    """Bounds of what the log-std head says, which the original takes for the logarithm of a variance."""
+    squash: bool
+    """Actions pass through tanh."""
+    cameras: tuple[Camera, ...]
+    """In feature order."""
+    backbone: Backbone
+    cnn: tuple[Convolution, ...]
+    """Stages of backbone ``cnn``; empty without."""
+    same_padding: bool
+    maps: int
+    """Spatial maps per channel."""
+    environment: int
+    """Numbers of environment state; 0: none."""
+    state: int
+    """Numbers of state; 0: none."""
+    statistics: Mapping[str, tuple[tuple[str, str], tuple[int, ...]]]
+    """Normalised inputs: key → names of the two statistics, and their shape."""
+
+    @property
+    def parts(self) -> int:
+        """Features of one instant that are joined."""
+        return len(self.cameras) + bool(self.environment) + bool(self.state)
+
+    @property
+    def channels(self) -> int:
+        """Of the image encoder's feature map."""
+        return self.cnn[-1].channels if self.backbone is Backbone.CNN else RESNET_CHANNELS[-1]
+
+
+def anatomy_of(legacy: Legacy, told: Told) -> Anatomy:
+    """Find out what ``legacy`` is built from.
+
+    Raises:
+        SpecError: a tensor is missing or has a shape that fits no actor; shapes and config differ; or something must
+            be told that is not.
+    """
+    tensors, said = legacy.tensors, _Said(legacy)
+    dim = _shape(legacy, "action_start_token", 3)[2]
+    heads = said.known("act_n_heads", told.n_heads, "--n-heads", _whole)
+    if dim % heads:
+        raise SpecError("--n-heads", heads, f"does not divide the {dim} numbers of a token")
+    backbone, cnn = _backbone(legacy)
+    kernels = [
+        name.split(".")[2] for name in tensors if re.fullmatch(r"encoder\.spatial_embeddings\.\w+\.kernel", name)
+    ]
+    environment, state = (_inputs(legacy, f"encoder.{name}.0.weight") for name in ("env_encoder", "state_encoder"))
+    if not environment and not state:
+        raise SpecError(str(legacy.where), "images alone", "an actor that sees no numbers cannot become a bundle")
+    first = f"encoder.post_encoders.{kernels[0]}.1.bias" if kernels else "encoder.state_encoder.0.bias"
+    first = first if first in tensors else "encoder.env_encoder.0.bias"
+    anatomy = Anatomy(
+        dim=dim,
+        heads=heads,
+        feedforward=_shape(legacy, "transformer_encoder.layers.0.linear1.weight", 2)[0],
+        encoder_layers=_layers(legacy, "transformer_encoder"),
+        decoder_layers=_layers(legacy, "transformer_decoder"),
+        history=_shape(legacy, "obs_pos_embed", 3)[0],
+        chunk=_shape(legacy, "action_pos_embed", 3)[0],
+        action_dim=_shape(legacy, "action_mean_head.weight", 2)[0],
+        latent=_shape(legacy, first, 1)[0],
+        activation=said.known("act_feedforward_activation", told.activation, "--activation", _activation),
+        pre_norm=said.known("act_pre_norm", told.pre_norm, "--pre-norm", _yes_or_no),
+        log_variance=(
+            said.known("std_min", told.log_std_min, "--log-std-min", _number),
+            said.known("std_max", told.log_std_max, "--log-std-max", _number),
+        ),
+        squash=said.squash(),
+        cameras=_cameras(legacy, told, kernels, backbone, cnn),
+        backbone=backbone,
+        cnn=cnn,
+        same_padding=told.resnet_padding is ResnetPadding.SAME,
+        maps=_shape(legacy, f"encoder.spatial_embeddings.{kernels[0]}.kernel", 4)[3] if kernels else 0,
+        environment=environment,
+        state=state,
+        statistics=_statistics(tensors),
+    )
+    low, high = anatomy.log_variance
+    if not low < high:
+        raise SpecError("--log-std-min", low, f"should be below --log-std-max {high:g}")
+    _check_against_config(anatomy, legacy)
+    return anatomy
+
+
+class _Said:
+    """What the config says, against what the operator does."""
+
+    def __init__(self, legacy: Legacy) -> None:
+        self.legacy, self.config = legacy, legacy.config
+
+    def known(self, field: str, told: _T | None, flag: str, read: Callable[[Any], _T | None]) -> _T:
+        found = self.config.get(field)
+        if found is None and told is None:
+            hint = ""
+            if field.startswith("std_") and f"policy_kwargs.{field}" in self.config:
+                hint = f"; policy_kwargs.{field} there bounds σ of another actor, the sequence actor never saw it"
+            raise SpecError(
+                f"{self.legacy.where}: {field}", None, f"not in the checkpoint, and not guessed; say {flag}{hint}"
+            )
+        if found is None:
+            assert told is not None  # noqa: S101 (one of the two is there)
+            return told
+        value = read(found)
+        if value is None:
+            raise SpecError(f"{self.legacy.where}: config {field}", found, "not a value this field can have")
+        if told is not None and told != value:
+            raise SpecError(flag, told, f"the checkpoint's own config says {field} {found}")
+        return value
+
+    def squash(self) -> bool:
+        """True unless the config says otherwise, as in the original."""
+        found = self.config.get("use_tanh_squash", self.config.get("policy_kwargs.use_tanh_squash", True))
+        if not isinstance(found, bool):
+            raise SpecError(f"{self.legacy.where}: config use_tanh_squash", found, "not a value this field can have")
+        return found
+
+
+def _shape(legacy: Legacy, name: str, axes: int) -> tuple[int, ...]:
+    if name not in legacy.tensors:
+        raise SpecError(str(legacy.where), name, "tensor is missing; not a sequence actor, or not all of it")
+    shape = tuple(legacy.tensors[name].shape)
+    if len(shape) != axes or 0 in shape:
+        raise SpecError(f"{legacy.where}: {name}", shape, f"should have {axes} axes, none of them empty")
+    return shape
+
+
+def _inputs(legacy: Legacy, name: str) -> int:
+    return _shape(legacy, name, 2)[1] if name in legacy.tensors else 0
+
+
+def _layers(legacy: Legacy, stack: str) -> int:
+    found = {int(m[1]) for name in legacy.tensors if (m := re.match(rf"{stack}\.layers\.(\d+)\.", name))}
+    if found != set(range(len(found))) or not found:
+        raise SpecError(f"{legacy.where}: {stack}", sorted(found), "layers are missing")
+    return len(found)
+
+
+def _backbone(legacy: Legacy) -> tuple[Backbone, tuple[Convolution, ...]]:
+    names = [name.removeprefix(_IMAGES) for name in legacy.tensors if name.startswith(_IMAGES)]
+    if "stem.weight" in names:
+        return Backbone.RESNET10, ()
+    stages: list[Convolution] = []
+    while (name := f"{2 * len(stages)}.weight") in names:
+        outputs, _, kernel, _ = _shape(legacy, _IMAGES + name, 4)
+        stages.append(Convolution(channels=outputs, kernel=kernel))
+    return Backbone.CNN, tuple(stages)
+
+
+def _cameras(
+    legacy: Legacy, told: Told, kernels: list[str], backbone: Backbone, cnn: tuple[Convolution, ...]
+) -> tuple[Camera, ...]:
+    sizes = _image_sizes(legacy.config)
+    keys = [key for key in sizes if key in kernels] if set(kernels) <= set(sizes) else kernels
+    if len(keys) > 1 and not sizes and not told.cameras:
+        raise SpecError(
+            str(legacy.where), sorted(keys), "the order of its cameras is not in the checkpoint; say --cameras"
+        )
+    if told.cameras and not sizes:
+        keys = sorted(keys, key=lambda key: _order(key, told.cameras))
+    names = told.cameras or tuple(_camera_name(key) for key in keys)
+    if len(names) != len(keys) or len(set(names)) != len(names):
+        raise SpecError("--cameras", list(names), f"the checkpoint sees {len(keys)}", keys)
+    cameras: list[Camera] = []
+    for key, name in zip(keys, names, strict=True):
+        size = sizes.get(key) or told.image
+        if size is None:
+            raise SpecError(
+                f"{legacy.where}: {key}", None, "the size of its images is not in the checkpoint; say --image"
+            )
+        if told.image and told.image != size:
+            raise SpecError("--image", list(told.image), f"the checkpoint's own config says {list(size)}")
+        height, width = _shape(legacy, f"encoder.spatial_embeddings.{key}.kernel", 4)[1:3]
+        if (left := _map_of(size, backbone, cnn)) != (height, width):
+            raise SpecError(
+                f"{legacy.where}: {key}", list(size), f"such images leave {left}, the tensors take {height, width}"
+            )
+        cameras.append(Camera(key, name, ImageInput(height=size[0], width=size[1]), (height, width)))
+    return tuple(cameras)
+
+
+def _order(key: str, cameras: tuple[str, ...]) -> int:
+    name = _camera_name(key)
+    if name not in cameras:
+        raise SpecError("--cameras", list(cameras), f"the checkpoint's camera {name} is not among them")
+    return cameras.index(name)
+
+
+def _image_sizes(config: Mapping[str, Any]) -> dict[str, tuple[int, int]]:
+    """Height and width by feature key, in feature order."""
+    sizes: dict[str, tuple[int, int]] = {}
+    for field, shape in config.items():
+        feature = field.removeprefix("input_features.").removesuffix(".shape")
+        if field == f"input_features.{feature}.shape" and feature.startswith("observation.image"):
+            if not isinstance(shape, list | tuple) or len(shape) != 3 or not all(_whole(n) for n in shape):
+                raise SpecError(f"config {field}", shape, "should be channels, height and width")
+            sizes[feature.replace(".", "_")] = (shape[1], shape[2])
+    return sizes
+
+
+def _map_of(size: tuple[int, int], backbone: Backbone, cnn: tuple[Convolution, ...]) -> tuple[int, int]:
+    height, width = size
+    if backbone is not Backbone.CNN:
+        return -(-height // 32), -(-width // 32)
+    for stage in cnn:
+        height, width = ((side - stage.kernel) // stage.stride + 1 for side in (height, width))
+    return height, width
+
+
+def _camera_name(key: str) -> str:
+    return re.sub(r"^observation_images?_", "", key)
+
+
+def _statistics(tensors: Mapping[str, Tensor]) -> dict[str, tuple[tuple[str, str], tuple[int, ...]]]:
+    """Of the two, the one that is missing is missed when the tensors are loaded."""
+    found: dict[str, tuple[tuple[str, str], tuple[int, ...]]] = {}
+    for name, tensor in tensors.items():
+        if name.startswith(_NORMALIZATION):
+            key, _, statistic = name.removeprefix(_NORMALIZATION).rpartition("_")
+            if statistic in _PAIRS and key.startswith("observation_"):
+                shape = (3, 1, 1) if key.startswith("observation_image") else (tensor.numel(),)
+                found[key] = (_PAIRS[statistic], shape)
+    return found
+
+
+def _check_against_config(anatomy: Anatomy, legacy: Legacy) -> None:
+    sizes = {
+        "act_dim_model": anatomy.dim,
+        "act_dim_feedforward": anatomy.feedforward,
+        "act_n_encoder_layers": anatomy.encoder_layers,
+        "act_n_decoder_layers": anatomy.decoder_layers,
+        "act_chunk_size": anatomy.chunk,
+        "obs_history_length": anatomy.history,
+        "latent_dim": anatomy.latent,
+    }
+    for field, found in sizes.items():
+        said = legacy.config.get(field)
+        if said is not None and said != found:
+            raise SpecError(f"{legacy.where}: config {field}", said, f"the tensors say {found}")
+    if legacy.config.get("num_discrete_actions") is not None:
+        count = legacy.config["num_discrete_actions"]
+        raise SpecError(f"{legacy.where}: num_discrete_actions", count, "discrete actions cannot be carried over")
+
+
+def _whole(value: object) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else None
+
+
+def _number(value: object) -> float | None:
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def _yes_or_no(value: object) -> bool | None:
+    return value if isinstance(value, bool) else None
+
+
+def _activation(value: object) -> Activation | None:
+    return Activation(value) if isinstance(value, str) and value in list(Activation) else None
