@@ -13,6 +13,7 @@ from rich.progress import track
 
 from cadenza.report import lateness_us, percentiles
 from episodes.messages import CAMERA_PREFIX, CHUNKS
+from episodes.pruning import DISCARDED
 from episodes.reader import Episode, read_episode
 from episodes.records import Driver
 from episodes.recovery import being_written
@@ -41,6 +42,25 @@ def find_episodes(paths: Sequence[Path], none_will_do: bool = False) -> list[Pat
     for path in empty:
         print(f"{path}: no episodes there", file=sys.stderr)
     return list(dict.fromkeys(file for files in found.values() for file in files))
+
+
+def episodes_to_learn_from(paths: Sequence[Path], quiet: bool) -> tuple[list[Path], dict[str, str]]:
+    """As :func:`set_damaged_aside` of the closed episodes in ``paths``, but for those that an operator discarded.
+
+    Raises:
+        CadenzaError: none is left.
+    """
+    files = [
+        file for path in paths for file in find_episodes((path,)) if file.suffix != PART and not _discarded(file, path)
+    ]
+    if not files:
+        raise CadenzaError(f"{', '.join(map(str, paths))}: no closed episodes there; record some: cadenza collect")
+    return set_damaged_aside(list(dict.fromkeys(files)), quiet)
+
+
+def _discarded(file: Path, below: Path) -> bool:
+    """Whether it lies in a folder ``discarded`` that nobody named."""
+    return file != below and DISCARDED in file.relative_to(below).parts[:-1]
 
 
 def _in(path: Path) -> list[Path]:

@@ -8,13 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-import tyro
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from cadenza.arguments import parse
-from cadenza.episode_files import find_episodes, set_damaged_aside
-from episodes.writer import PART
+from cadenza.episode_files import episodes_to_learn_from
 from learning.reward.classifier import ClassifierConfig, save_classifier
 from learning.reward.plots import plot_classifier
 from learning.reward.sights import read_sights
@@ -39,11 +37,11 @@ class Args:
 
     cadenza learn reward --data runs/collect --out runs/reward
 
-    cadenza learn reward --data runs/collect --data runs/failures --cameras top front --image 96 96 --out runs/reward
+    cadenza learn reward --data runs/collect runs/failures --cameras top front --image 96 96 --out runs/reward
     """
 
-    data: tyro.conf.UseAppendAction[tuple[Path, ...]]
-    """Folder of episodes; may be given several times."""
+    data: tuple[Path, ...]
+    """Folders of episodes; those below them count too, but for discarded ones."""
     out: Path
     """Folder of the classifier."""
     cameras: tuple[str, ...] = ("top",)
@@ -67,10 +65,7 @@ def main(argv: Sequence[str]) -> int:
     args = parse(Args, argv, "learn reward")
     config = _checked(args)
     torch.set_num_threads(args.threads)
-    files = [file for file in find_episodes(args.data) if not file.name.endswith(PART)]
-    if not files:
-        raise CadenzaError(f"{', '.join(map(str, args.data))}: no closed episodes there")
-    files, damaged = set_damaged_aside(files, args.json)
+    files, damaged = episodes_to_learn_from(args.data, args.json)
     settings = RewardSettings(steps=args.steps, held_out=args.held_out, in_a_row=args.in_a_row, seed=args.seed)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True, disable=args.json) as progress:

@@ -10,13 +10,14 @@ import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from cadenza.arguments import parse
+from cadenza.episode_files import episodes_to_learn_from
 from episodes.reader import read_episode
 from learning.cloning.loss import CloningLoss
 from learning.cloning.plots import plot_warmup
 from learning.cloning.warmup import Warmup, WarmupSettings, read_metrics
-from learning.cloning.windows import Demonstrations, Labels, episode_paths
+from learning.cloning.windows import Demonstrations, Labels
 from learning.network.actor import SequenceActor
-from learning.network.config import Activation, ActorConfig, Convolution, DecoderKind, Pooling
+from learning.network.config import Activation, ActorConfig, Backbone, Convolution, DecoderKind, Pooling
 from spec.action import ActionSpace
 from spec.errors import SpecError
 from spec.manifest import ImageInput, StateFeature
@@ -53,6 +54,7 @@ class ActorArgs:
     act_activation: Activation = Activation.RELU
     act_pre_norm: bool = True
     latent_dim: int = 128
+    backbone: Backbone = Backbone.CNN
     pooling: Pooling = Pooling.KEYPOINTS
 
 
@@ -60,13 +62,19 @@ class ActorArgs:
 class Args:
     """Clone demonstrations: every step of every chunk is supervised. Run again to resume.
 
+    A scripted expert writes down what it plans at each step (--labels plan); a person does not, so demonstrations by
+    hand, from cadenza collect, are cloned from what was sent to the servos (--labels sent). Damaged episodes are
+    named and left out, discarded ones left out.
+
     cadenza learn warmup --data runs/demos --out runs/push
+
+    cadenza learn warmup --data runs/collect --labels sent --actor.cameras top front --out runs/cubes
 
     Writes a checkpoint (config.json, model.safetensors), metrics.jsonl and loss.png into --out.
     """
 
-    data: Path
-    """Folder of episodes."""
+    data: tuple[Path, ...]
+    """Folders of episodes; those below them count too."""
     out: Path
     """Folder of the checkpoint."""
     labels: Labels = Labels.PLAN
@@ -95,7 +103,7 @@ def main(argv: Sequence[str]) -> int:
     if args.seed < 0:
         raise SpecError("--seed", args.seed, "zero or more")
     torch.set_num_threads(args.threads)
-    paths = episode_paths(args.data)
+    paths, _ = episodes_to_learn_from(args.data, quiet=False)
     config = _actor_config(args.actor, read_episode(paths[0], ()).joints)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns) as progress:
