@@ -95,6 +95,7 @@ class Agent:
             MisfitError: windows of another length.
             CadenzaError: no finite loss for ``settings.patience`` batches in a row.
         """
+        self.actor.eval()  # whoever exports it or looks at it may have left it otherwise
         losses, facts = self._losses(batch, step)
         norms = {name: self._gradients(name, loss) for name, loss in losses.items()}
         facts |= {f"{name}_loss": loss for name, loss in losses.items()}
