@@ -11,13 +11,15 @@ import signal
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, Self
 
 from controller.snapshot import STATE
-from controller.sources import ChunkSource
+from controller.sources import ChunkSource, policy_source
 from controller.watch import Silence, Watch
+from controller.weights.office import Office
 from controller.wiring.ipc import Node, new_namespace, remove_namespace, sweep
 from controller.wiring.process import Process
 from controller.wiring.topics import EVENTS, ORDERS, Topic, topics
@@ -52,7 +54,8 @@ class Supervisor:
         source: where chunks come from; None where only a person drives.
         out: folder of the run: episodes, logs, resolved robot file.
         say: takes one line for the person watching.
-        bundle: verified and fitting; its manifest goes into every episode.
+        bundle: verified and fitting; drives at the beginning. The manifest of what drives goes into every episode.
+        follow: a shelf (:mod:`export.shelf`) whose newest bundle is to drive.
         teleop: a person may take the arm over.
 
     Raises:
@@ -67,6 +70,7 @@ class Supervisor:
         say: Callable[[str], None],
         *,
         bundle: Bundle | None = None,
+        follow: Path | None = None,
         teleop: bool = False,
     ) -> None:
         self.robot, self.out = robot, out
@@ -74,7 +78,8 @@ class Supervisor:
         self.say = say
         self.keys: list[str] = []
         """Session keys (:class:`spec.robot.Key`) that went down on teleoperation devices, for the session to take."""
-        self._source, self._bundle, self._teleop = source, bundle, teleop
+        self._source, self._bundle, self._follow, self._teleop = source, bundle, follow, teleop
+        self._office: Office | None = None
         self._namespace = new_namespace()
         self._robot_file = out / "robot.resolved.json"
         self.processes: dict[str, Process] = {}
@@ -125,11 +130,43 @@ class Supervisor:
                 self.say(message["text"])
             if name == TELEOP and message["kind"] == "key":
                 self.keys.append(message["key"])
-            if self._source is not None and name == self._source.name and message["kind"] == "ready":
-                self.follow(self._following)  # a successor starts as it was told to last
+            if self._source is not None and name == self._source.name:
+                self._heed_source(message)
         self._messages.clear()
+        self._look_after_weights()
         self._measure_memory()
         return said
+
+    def _heed_source(self, message: dict[str, Any]) -> None:
+        kind = message["kind"]
+        if kind == "ready":
+            self.follow(self._following)  # a successor starts as it was told to last
+        if self._office is None:
+            return
+        if kind in {"swap_trial", "swap", "rollback", "swap_refused"}:
+            self._office.rollout.heard(kind, message)
+            self._renew_source()
+        elif kind == "died":
+            self._office.rollout.died()
+
+    def _look_after_weights(self) -> None:
+        """Hear the operator and the shelf. Where what drives cannot be loaded again, the one before is."""
+        if self._office is None or self._source is None:
+            return
+        source = self.processes[self._source.name]
+        for said in self._office.look(time.monotonic(), ready=source.alive and source.ready is not None):
+            if not said.recorded:
+                self.say(f"weights: {said.text}")
+                self._event(time.monotonic_ns(), said.kind, said.text)
+        if source.refusal is not None and not source.alive and self._office.rollout.step_back():
+            source.refusal = None
+            self._renew_source()
+
+    def _renew_source(self) -> None:
+        """A successor of the process that dies starts with the bundle that drives now."""
+        if self._office is not None and self._source is not None:
+            arguments = policy_source(self._office.rollout.driving.bundle).arguments
+            self.processes[self._source.name].arguments = (*self._common, *arguments)
 
     @property
     def interrupted(self) -> bool:
@@ -187,7 +224,7 @@ class Supervisor:
             self.say(str(error))
             return False
         options = {"preroll_s": preroll_s, "rotate_mb": rotate_mb}
-        wanted = {name: value for name, value in options.items() if value}
+        wanted = {name: value for name, value in options.items() if value} | self._manifest
         self.processes[RECORDER].tell(do="open", path=str(path), labels=dict(labels), **wanted)
         return True
 
@@ -211,7 +248,7 @@ class Supervisor:
 
     def save_ring(self, path: Path, labels: Mapping[str, str]) -> bool:
         """Have it write them as an episode; it answers ``saved`` or ``save_failed``. False: it is gone."""
-        return self.processes[RECORDER].tell(do="save", path=str(path), labels=dict(labels))
+        return self.processes[RECORDER].tell(do="save", path=str(path), labels=dict(labels), **self._manifest)
 
     def note(self, kind: str, text: str) -> None:
         """Put something the session knows on record: a reward, a label."""
@@ -239,11 +276,19 @@ class Supervisor:
             "realtime": ready.get("realtime", []),
             "realtime_missing": ready.get("missing", []),
             **self.watch.tally.as_dict(),
+            **({} if self._office is None else {"weights": self._office.rollout.report()}),
             "restarts": {name: process.restarts for name, process in self.processes.items() if process.restarts},
             "recovered": [str(item.episode) for item in self.recovered if item.episode],
             "peak_memory_mb": self._peak_mb,
             "processes": {name: process.report for name, process in self.processes.items()},
         }
+
+    @property
+    def _manifest(self) -> dict[str, Any]:
+        """Of the bundle that drives, for the recorder."""
+        if self._office is None:
+            return {}
+        return {"manifest": self._office.rollout.driving.bundle.manifest.model_dump(mode="json")}
 
     # -- starting
 
@@ -254,6 +299,10 @@ class Supervisor:
             write_atomically(self._robot_file, self.robot.model_dump_json(indent=2).encode())
         except OSError as error:
             raise CadenzaError(f"{self.out}: cannot write there: {error.strerror}; choose another --out") from None
+        if self._source is not None and self._bundle is not None:
+            tell = partial(self._tell_source, self._source.name)
+            self._office = Office(self._bundle, self._follow, self.out, tell)
+            self._last.callback(self._office.close)
         sweep()
         self.recover()
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -269,9 +318,8 @@ class Supervisor:
         return topics(self.robot) if self._source is None else topics(self.robot, 1.0 / self._source.step_s)
 
     def _start(self) -> None:
-        manifest = () if self._bundle is None else ("--bundle", str(self._bundle.folder.resolve()))
         self._add(CONTROL, "controller.workers.control_process")
-        self._add(RECORDER, "controller.workers.recorder_process", *manifest)
+        self._add(RECORDER, "controller.workers.recorder_process")
         if self._source is not None:
             self._add(self._source.name, self._source.module, *self._source.arguments)
         if self._teleop:
@@ -282,10 +330,16 @@ class Supervisor:
             process.start()
         self._await_ready()
 
+    @property
+    def _common(self) -> tuple[str, ...]:
+        return ("--robot", str(self._robot_file), "--namespace", self._namespace)
+
+    def _tell_source(self, name: str, **command: Any) -> bool:
+        return self.processes[name].tell(**command)
+
     def _add(self, name: str, module: str, *arguments: str) -> None:
-        common = ("--robot", str(self._robot_file), "--namespace", self._namespace)
         log = self.out / "logs" / f"{name.replace(' ', '-')}.log"
-        self.processes[name] = Process(name, module, (*common, *arguments), log)
+        self.processes[name] = Process(name, module, (*self._common, *arguments), log)
 
     def _await_ready(self) -> None:
         until = time.monotonic() + READY_S

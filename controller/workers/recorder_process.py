@@ -3,11 +3,12 @@
 Commands, each answered:
 
 - ``{"do": "open", "path": ..., "labels": {...}}``: ``opened``. With ``"preroll_s"`` it begins with so much of what the
-  ring holds; with ``"rotate_mb"`` it goes on in the next file at that size and says ``rotated``.
+  ring holds; with ``"rotate_mb"`` it goes on in the next file at that size and says ``rotated``; ``"manifest"`` is that
+  of the bundle that drives.
 - ``{"do": "close", "outcome": ..., "termination": ..., "facts": {...}, "reward": ...}``: ``closed``.
 - ``{"do": "ring", "seconds": ..., "megabytes": ...}``: keep the last seconds in memory; ``ring``.
-- ``{"do": "save", "path": ..., "labels": {...}, "outcome": ...}``: write them as an episode of their own, a slice at a
-  time beside whatever is recorded; ``saved`` or ``save_failed``.
+- ``{"do": "save", "path": ..., "labels": {...}, "manifest": ..., "outcome": ...}``: write them as an episode of their
+  own, a slice at a time beside whatever is recorded; ``saved`` or ``save_failed``.
 
 ``failed`` with the reason answers what cannot be done, and says unasked that a recording has ended for want of space.
 """
@@ -30,9 +31,10 @@ from controller.workers.recorder import Recorder, is_full
 from controller.workers.recording import Recording, Series
 from episodes.outcome import Outcome, Termination
 from episodes.writer import Header
-from export.bundle import read_bundle
 from spec.calibration import load_calibration
 from spec.errors import CadenzaError
+from spec.manifest import Manifest
+from spec.robotfile import validated
 
 _PAUSE_S = 0.03
 """Looking more seldom costs less (what a turn costs beside its records is most of a millisecond) and loses more."""
@@ -107,7 +109,9 @@ class _Work:
         self._child.say("opened", path=command["path"])
 
     def _labelled(self, command: dict[str, Any]) -> Header:
-        return replace(self._header, labels=command.get("labels", {}))
+        manifest = command.get("manifest")
+        bundle = None if manifest is None else validated(Manifest, manifest, "manifest")
+        return replace(self._header, labels=command.get("labels", {}), bundle=bundle)
 
     def _save(self, command: dict[str, Any], now_ns: int) -> None:
         path = Path(command["path"])
@@ -170,8 +174,7 @@ def work(child: Child) -> None:
     stay_off_control_core(assignment.robot.control)
     recorder = Recorder(child.node, assignment.robot)
     calibration = load_calibration(assignment.robot.follower)
-    bundle = read_bundle(assignment.bundle).manifest if assignment.bundle is not None else None
-    working = _Work(child, recorder, Header(assignment.robot, calibration, bundle))
+    working = _Work(child, recorder, Header(assignment.robot, calibration))
     gc.freeze()
     child.say("ready", pid=os.getpid())
     try:

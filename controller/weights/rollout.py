@@ -1,0 +1,332 @@
+"""The bundles of one run: which drives, which drove before, which is to be next.
+
+Knows nothing of processes: orders to the inference process go through a function, its answers come to :meth:`heard`.
+Whatever takes time (reading a shelf, hashing a bundle) happens elsewhere, see :class:`Checks`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from export.bundle import Bundle, read_bundle
+from export.shelf import Newest, open_newest, read_newest
+from spec.errors import CadenzaError
+from spec.files import sha256_of
+from spec.manifest import MANIFEST_FILE
+
+LOOK_S = 1.0
+"""How often a shelf is looked at [s]."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Verified:
+    """A bundle whose every hash was right."""
+
+    bundle: Bundle
+    sha256: str
+    """Of its manifest file."""
+
+    @property
+    def weights(self) -> int:
+        return self.bundle.manifest.weights
+
+
+@dataclass(slots=True, eq=False)
+class Request:
+    """A wish to have another bundle drive."""
+
+    number: int
+    by: str
+    """``shelf``, ``operator`` or ``rollback``."""
+    what: str
+    """The bundle, in words."""
+    state: str = "checking"
+    """Then ``loading`` and ``shadow``."""
+    bundle: Verified | None = None
+    told: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """Something came about: for the screen, the record, and whoever waits for the request. Kinds as in
+    :class:`controller.workers.exchange.News`; ``weights`` for what concerns no request."""
+
+    kind: str
+    text: str
+    request: int | None = None
+    settled: bool = False
+    recorded: bool = False
+    """The inference process has put it on record, and that is told already."""
+    distance: dict[str, Any] = field(default_factory=dict)
+
+
+class Checks:
+    """Runs what takes time, one after the other, beside a run."""
+
+    def __init__(self) -> None:
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="weights")
+
+    def __call__(self, work: Callable[[], Verified | Newest | None]) -> Future[Verified | Newest | None]:
+        return self._pool.submit(work)
+
+    def close(self) -> None:
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+class Rollout:
+    """Decides what inference is to load, and keeps the books.
+
+    Args:
+        bundle: drives at the beginning; verified.
+        shelf: to follow; None: nothing is followed, whatever is asked.
+        tell: sends an order to the inference process.
+        check: runs what takes time.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        shelf: Path | None,
+        tell: Callable[..., bool],
+        check: Callable[[Callable[[], Verified | Newest | None]], Future[Verified | Newest | None]],
+    ) -> None:
+        self.shelf, self._tell, self._check = shelf, tell, check
+        self.driving = Verified(bundle, sha256_of(bundle.folder / MANIFEST_FILE))
+        self.following = shelf is not None
+        self._behind: list[Verified] = []
+        self._drove: dict[int, Verified] = {}
+        self._record: list[dict[str, Any]] = []
+        self._refused: list[str] = []
+        self._requests = 0
+        self._request: Request | None = None
+        self._checking: Future[Verified | Newest | None] | None = None
+        self._looking: Future[Verified | Newest | None] | None = None
+        self._look_s = 0.0
+        self._floor = -1
+        self._offered = -1
+        self._trouble = ""
+        self._said: list[Said] = []
+        self._now_drives(self.driving, "start")
+
+    # -- what the operator asks for
+
+    def swap(self, folder: Path) -> int:
+        """Have a bundle drive, whatever its version; returns the number of the request."""
+        request = self._begin("operator", folder.name)
+        self._floor = max(self._floor, self._offered)
+        self._checking = self._check(partial(_verified, folder))
+        return request.number
+
+    def roll_back(self) -> int:
+        """Have the bundle drive that drove before. Nothing is followed until something newer than all so far comes."""
+        request = self._begin("rollback", "the one before")
+        self._floor = max(self._floor, self._offered, self.driving.weights)
+        if not self._behind:
+            self._settle(request, f"weights {self.driving.weights} are the first of this run; nothing to go back to")
+            return request.number
+        request.bundle, request.state = self._behind[-1], "loading"
+        return request.number
+
+    def follow(self, following: bool) -> str | None:
+        """Follow the shelf, or not; on also means what was rolled back from. Returns why not, if so."""
+        if following and self.shelf is None:
+            return "this run follows no shelf; start it with --follow"
+        self.following = following
+        if following:
+            self._floor, self._look_s = -1, 0.0
+        self._say("weights", f"following {self.shelf} {'again' if following else 'no more'}")
+        return None
+
+    def status(self) -> dict[str, Any]:
+        """JSON-able."""
+        request = self._request
+        return {
+            "driving": self.driving.weights,
+            "bundle": str(self.driving.bundle.folder),
+            "previous": self._behind[-1].weights if self._behind else None,
+            "following": self.following,
+            "shelf": None if self.shelf is None else str(self.shelf),
+            "offered": None if self._offered < 0 else self._offered,
+            "above": None if self._floor < 0 else self._floor,
+            "candidate": None if request is None else {"what": request.what, "by": request.by, "state": request.state},
+        }
+
+    def report(self) -> dict[str, Any]:
+        """Every version that drove, in order, and what was refused. JSON-able."""
+        return {**self.status(), "drove": self._record, "refused": self._refused}
+
+    # -- what comes about
+
+    def said(self) -> list[Said]:
+        """What has come about since the last call."""
+        said, self._said = self._said, []
+        return said
+
+    def look(self, now_s: float, *, ready: bool) -> None:
+        """Let time pass.
+
+        Args:
+            now_s: monotonic [s].
+            ready: whether the inference process takes orders.
+        """
+        self._look_at_shelf(now_s)
+        request = self._request
+        if request is None:
+            return
+        if self._checking is not None and self._checking.done():
+            checking, self._checking = self._checking, None
+            self._take(request, checking)
+        if request is self._request and request.bundle is not None and not request.told and ready:
+            bundle = request.bundle
+            request.told = self._tell(
+                do="swap",
+                request=request.number,
+                bundle=str(bundle.bundle.folder.resolve()),
+                weights=bundle.weights,
+                sha256=bundle.sha256,
+                back=request.by == "rollback",
+            )
+
+    def heard(self, kind: str, message: dict[str, Any]) -> None:
+        """The inference process says what became of a request."""
+        request, number = self._request, message["request"]
+        if request is None or request.number != number:  # replaced: it was settled then
+            return
+        text, distance = message["text"], message["distance"]
+        if kind == "swap_trial":
+            request.state = "shadow"
+            self._said.append(Said(kind, text, number))
+            return
+        self._request = None
+        self._said.append(Said(kind, text, number, settled=True, recorded=True, distance=distance))
+        assert request.bundle is not None  # noqa: S101 (inference was told)
+        if kind == "swap_refused":
+            self._bar(request.bundle.weights, text)
+        elif kind == "rollback":
+            self._behind.pop()
+            self._now_drives(request.bundle, kind)
+        else:
+            self._behind.append(self.driving)
+            self._now_drives(request.bundle, request.by)
+
+    def died(self) -> None:
+        """The inference process is gone; its successor starts with what drives. What it was trying may be why."""
+        if self._request is not None and self._request.told:
+            self._settle(self._request, "the inference process died while it was tried")
+
+    def step_back(self) -> bool:
+        """What drives cannot be loaded any more: take the one before. False where there is none."""
+        if not self._behind:
+            return False
+        self._floor = max(self._floor, self.driving.weights)
+        self._now_drives(self._behind.pop(), "step back")
+        self._say("weights", f"going on with weights {self.driving.weights}")
+        return True
+
+    # -- inside
+
+    def _begin(self, by: str, what: str) -> Request:
+        """A new wish takes the place of an older one."""
+        if self._request is not None:
+            self._settle(self._request, "another one came in its place", bar=False)
+        self._requests += 1
+        self._checking = None
+        self._request = Request(self._requests, by, what)
+        return self._request
+
+    def _look_at_shelf(self, now_s: float) -> None:
+        if self.shelf is None or not self.following:
+            return
+        if self._looking is not None:
+            if self._looking.done():
+                looking, self._looking = self._looking, None
+                self._heed(looking)
+        elif now_s >= self._look_s:
+            self._look_s = now_s + LOOK_S
+            self._looking = self._check(partial(read_newest, self.shelf))
+
+    def _heed(self, looking: Future[Verified | Newest | None]) -> None:
+        """A shelf in disorder is told once, and looked at again."""
+        try:
+            newest = looking.result()
+        except CadenzaError as error:
+            if str(error) != self._trouble:
+                self._trouble = str(error)
+                self._refused.append(str(error))
+                self._say("swap_refused", str(error))
+            return
+        if not isinstance(newest, Newest):
+            return
+        self._trouble = ""
+        known, self._offered = newest.weights <= self._offered, max(newest.weights, self._offered)
+        if newest.weights < self.driving.weights and not known:
+            self._say("weights", f"{self.shelf} offers {newest.weights}, older than {self.driving.weights} that drive")
+        if newest.weights <= max(self._floor, self.driving.weights) or self.shelf is None:
+            return
+        if self._request is not None and (self._request.by != "shelf" or self._request.what == newest.bundle):
+            return  # the operator's wish goes first
+        self._begin("shelf", newest.bundle)
+        self._checking = self._check(partial(_on_offer, self.shelf, newest))
+
+    def _take(self, request: Request, checking: Future[Verified | Newest | None]) -> None:
+        """A bundle was looked at whole."""
+        try:
+            found = checking.result()
+        except CadenzaError as error:
+            if request.by == "shelf":
+                self._floor = max(self._floor, self._offered)
+            self._settle(request, str(error))
+            return
+        assert isinstance(found, Verified)  # noqa: S101 (that is what was asked)
+        known = self._drove.get(found.weights)
+        if known is not None and known.sha256 != found.sha256:
+            self._settle(request, f"weights {found.weights} drove in this run already, with other content")
+            return
+        request.bundle, request.state = found, "loading"
+
+    def _settle(self, request: Request, why: str, *, bar: bool = True) -> None:
+        """It does not come to drive."""
+        self._request = None
+        text = f"{request.what}: {why}"
+        if bar and request.bundle is not None:
+            self._bar(request.bundle.weights, text)
+        else:
+            self._refused.append(text)
+        self._said.append(Said("swap_refused", text, request.number, settled=True))
+
+    def _bar(self, weights: int, text: str) -> None:
+        """What was refused once is not taken from the shelf again."""
+        self._floor = max(self._floor, weights)
+        self._refused.append(text)
+
+    def _now_drives(self, bundle: Verified, how: str) -> None:
+        self.driving = bundle
+        self._drove[bundle.weights] = bundle
+        self._record.append(
+            {
+                "weights": bundle.weights,
+                "name": bundle.bundle.manifest.name,
+                "bundle": str(bundle.bundle.folder),
+                "sha256": bundle.sha256,
+                "since": datetime.now(UTC).isoformat(timespec="milliseconds"),
+                "by": how,
+            }
+        )
+
+    def _say(self, kind: str, text: str) -> None:
+        self._said.append(Said(kind, text))
+
+
+def _verified(folder: Path) -> Verified:
+    bundle = read_bundle(folder)
+    return Verified(bundle, sha256_of(folder / MANIFEST_FILE))
+
+
+def _on_offer(shelf: Path, newest: Newest) -> Verified:
+    return Verified(open_newest(shelf, newest), newest.sha256)
