@@ -30,7 +30,6 @@ _SEGMENTS = 64
 """Files in a full store. It is this coarse that it forgets."""
 _BETWEEN = 6
 """Segments' worth of rows that may come between two calls of sync."""
-_PAGE = 4096
 
 
 class Disk:
@@ -51,14 +50,15 @@ class Disk:
         self._folder = folder
         self._columns = columns_of(config)
         self._rows = max_bytes // _SEGMENTS // row_bytes(config)
-        while self._rows and self._section(self._rows)[1] > max_bytes // _SEGMENTS:
-            self._rows -= 1
         self.capacity = (_SEGMENTS - 2 - 2 * _BETWEEN) * self._rows - reach(config)
         """Rows that are always kept for windows to begin at."""
         if self.capacity < 1:
-            least = _SEGMENTS * (reach(config) + 1) * (row_bytes(config) + _PAGE)
+            least = _SEGMENTS * (reach(config) // (_SEGMENTS - 2 - 2 * _BETWEEN) + 1) * row_bytes(config)
             raise SpecError(str(folder), max_bytes, f"too few bytes for a store of this actor; give it {least} or more")
-        self._offsets, self._bytes = self._section(self._rows)
+        self._offsets, end = {}, 0
+        for name, column in self._columns.items():
+            self._offsets[name] = end
+            end += self._rows * column.row_bytes
         self._kept = self.capacity + reach(config)
         self._files: dict[int, int] = {}
         self._dirty: set[int] = set()
@@ -147,17 +147,9 @@ class Disk:
         self._head = self._synced = head
         self._before = min(self._before, head)
 
-    def _section(self, rows: int) -> tuple[dict[str, int], int]:
-        """Where each column begins in a segment of so many rows, and how long the segment is [bytes]."""
-        offsets, end = {}, 0
-        for name, column in self._columns.items():
-            offsets[name] = end
-            end += -(-rows * column.row_bytes // _PAGE) * _PAGE
-        return offsets, end
-
     def _open(self, config: ActorConfig) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
-        header = {"kind": KIND, "segment_rows": self._rows, "capacity": self.capacity, **_meaning(config)}
+        header = {"kind": KIND, **_meaning(config), "segment_rows": self._rows}
         path = self._folder / HEADER_FILE
         if not path.exists():
             if any(self._folder.glob("*.rows")):
