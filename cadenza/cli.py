@@ -16,6 +16,7 @@ from spec.errors import CadenzaError
 COMMANDS: dict[str, tuple[str, str]] = {
     "run": ("cadenza.commands.run", "drive an arm with an exported policy"),
     "collect": ("cadenza.commands.collect", "record demonstrations, or a policy's runs with a person stepping in"),
+    "weights": ("cadenza.commands.weights", "look at and change the weights that drive a run, while it runs"),
     "sim": ("cadenza.commands.sim", "start the virtual arm"),
     "calibrate": ("cadenza.commands.calibrate", "measure an arm: joints, takeover"),
     "demos": ("cadenza.commands.demos", "record scripted demonstrations in the virtual arm"),

@@ -22,7 +22,7 @@ from cadenza.collecting.front import Lines, Operator, Screen
 from cadenza.collecting.keys import keys_of
 from cadenza.collecting.scripted import ScriptedPerson
 from cadenza.collecting.view import times
-from cadenza.commands.run import chosen_robot, warn_of_force
+from cadenza.commands.run import chosen_bundle, chosen_robot, warn_of_force, weights_told
 from cadenza.judge import VirtualJudge
 from cadenza.scripted_hand import ScriptedHand
 from controller.collection.collector import Collector, Hand
@@ -33,7 +33,7 @@ from controller.session import Judge, NoJudge
 from controller.sources import policy_source
 from controller.supervisor import Supervisor
 from drivers.virtual import VirtualRobot
-from export.bundle import Bundle, read_bundle
+from export.bundle import Bundle
 from spec.calibration import load_calibration, with_takeover
 from spec.errors import SpecError
 from spec.manifest import check_fit
@@ -71,6 +71,8 @@ class Args:
 
     cadenza collect --bundle runs/bundle --out runs/fixes --task "push the cube to the goal" --record corrections
 
+    cadenza collect --bundle runs/bundle --follow runs/online/shelf --out runs/online/episodes --task "push the cube"
+
     cadenza collect --out runs/try --task "push the cube" --episodes 2 --hand scripted --reset-seconds 1
     """
 
@@ -82,6 +84,9 @@ class Args:
     """Robot file; it must have a teleop section."""
     bundle: Path | None = None
     """Policy that drives; without one every episode is a demonstration."""
+    follow: Path | None = None
+    """Shelf of a learner: whatever bundle is newest there takes over while the arm moves, after a trial in shadow.
+    Without --bundle its newest drives from the beginning."""
     episodes: int = 20
     """How many there shall be in the folder at the end, discarded and broken ones not counted."""
     episode_seconds: float = 60.0
@@ -129,6 +134,7 @@ class Wanted:
     plan: Plan
     keep: Keep
     scripted: bool = False
+    follow: Path | None = None
 
     @property
     def source(self) -> str:
@@ -180,7 +186,7 @@ def collect(wanted: Wanted, operator: Callable[[], Operator]) -> Collected:
     robot, bundle = with_takeover(wanted.robot), wanted.bundle
     front = operator()
     # The robot file as it was given: what was measured since is no other robot.
-    asked = Asked(wanted.task, wanted.source, wanted.keep.record.value, robot_hash(wanted.robot), _digest(bundle))
+    asked = Asked(wanted.task, wanted.source, wanted.keep.record.value, robot_hash(wanted.robot), _digest(wanted))
     with ExitStack() as stack:
         ledger = stack.enter_context(Ledger(wanted.out, asked))
         judge: Judge = NoJudge()
@@ -192,7 +198,9 @@ def collect(wanted: Wanted, operator: Callable[[], Operator]) -> Collected:
                 hand = ScriptedPerson(ScriptedHand(robot, virtual.client), robot.virtual.seed + ledger.next)
             robot = virtual.robot
         source = None if bundle is None else policy_source(bundle)
-        supervisor = stack.enter_context(Supervisor(robot, source, wanted.out, front.say, bundle=bundle, teleop=True))
+        supervisor = stack.enter_context(
+            Supervisor(robot, source, wanted.out, front.say, bundle=bundle, follow=wanted.follow, teleop=True)
+        )
         stack.enter_context(front)
         if bundle is not None:
             warn_of_force(robot, front.say)
@@ -226,7 +234,7 @@ def _wanted(args: Args, overrides: Mapping[str, str]) -> Wanted:
         raise SpecError(f"{args.config}: teleop", None, "collecting needs a device that a person moves the arm with")
     if scripted and (robot.virtual is None or robot.leader is None):
         raise SpecError("--hand", args.hand.value, "there is a scripted person at a virtual leader arm only")
-    bundle = None if args.bundle is None else read_bundle(args.bundle)
+    bundle = None if args.bundle is None and args.follow is None else chosen_bundle(args.bundle, args.follow)
     if bundle is not None:
         check_fit(bundle.manifest, robot, load_calibration(robot.follower).digest())
     plan = Plan(
@@ -239,7 +247,7 @@ def _wanted(args: Args, overrides: Mapping[str, str]) -> Wanted:
     )
     keep = Keep(args.record, args.before_seconds, args.after_seconds, args.highlight_seconds, args.rotate_mb)
     who = args.operator or ("scripted hand" if scripted else _account())
-    return Wanted(robot, bundle, args.out, args.task.strip(), who, plan, keep, scripted)
+    return Wanted(robot, bundle, args.out, args.task.strip(), who, plan, keep, scripted, args.follow)
 
 
 def _account() -> str:
@@ -249,8 +257,11 @@ def _account() -> str:
         return ""
 
 
-def _digest(bundle: Bundle | None) -> str:
-    return "" if bundle is None else " ".join(sorted(bundle.manifest.files.values()))
+def _digest(wanted: Wanted) -> str:
+    """What must be the same when a session goes on. One that follows a shelf goes on with what is newest then."""
+    if wanted.bundle is None or wanted.follow is not None:
+        return "" if wanted.follow is None else "newest of a shelf"
+    return " ".join(sorted(wanted.bundle.manifest.files.values()))
 
 
 def _report(collector: Collector, supervisor: Supervisor) -> dict[str, Any]:
@@ -280,6 +291,8 @@ def _print(collected: Collected, console: Console) -> None:
         highlight=False,
         soft_wrap=True,
     )
+    if changes := weights_told(run):
+        console.print(changes, highlight=False)
     console.print(f"session {report['session']} in {report['folder']}", highlight=False, soft_wrap=True)
     if collected.ending is not End.COMPLETE:
         console.print(

@@ -16,6 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from cadenza.arguments import check_length, parse, split_robot_overrides
+from cadenza.collecting.view import times
 from cadenza.judge import VirtualJudge
 from cadenza.report import summarise
 from controller.session import EpisodeResult, Judge, NoJudge, Session
@@ -25,6 +26,7 @@ from drivers.virtual import VirtualRobot
 from episodes.outcome import Outcome, Termination
 from episodes.reader import Episode, read_episode
 from export.bundle import Bundle, read_bundle
+from export.shelf import open_newest, read_newest
 from spec.calibration import load_calibration, with_takeover
 from spec.errors import SpecError
 from spec.files import write_atomically
@@ -54,10 +56,11 @@ class Args:
 
     cadenza run --config robots/virtual.yaml --bundle runs/bundle --episodes 10
     cadenza run --config robots/koch.yaml --bundle runs/bundle --mode latest --realtime enforce
+    cadenza run --bundle runs/bundle --follow runs/online/shelf --episodes 100
     """
 
-    bundle: Path
-    """Folder made by cadenza export."""
+    bundle: Path | None = None
+    """Folder made by cadenza export; with --follow by default the newest on the shelf."""
     config: Path = Path("robots/virtual.yaml")
     """Robot file."""
     episodes: int = 1
@@ -73,6 +76,9 @@ class Args:
     """Of the virtual scene; the robot file's by default. Episode k uses seed + k."""
     teleop: bool = False
     """Let a person take the arm over, with the robot file's teleop device."""
+    follow: Path | None = None
+    """Shelf of a learner: whatever bundle is newest there takes over while the arm moves, after a trial in shadow.
+    From another terminal: cadenza weights RUN_FOLDER status."""
     json: bool = False
     """Print the report as JSON and nothing else on standard output."""
 
@@ -104,7 +110,7 @@ def main(argv: Sequence[str]) -> int:
     args = parse(Args, rest, "run")
     check_length(args.episodes, args.episode_seconds)
     robot = chosen_robot(args.config, overrides, args.mode, args.realtime, args.seed)
-    bundle = read_bundle(args.bundle)
+    bundle = chosen_bundle(args.bundle, args.follow)
     if args.teleop and robot.teleop is None:
         raise SpecError(f"{args.config}: teleop", None, "there is no device to take the arm over with")
     if args.teleop:
@@ -112,7 +118,9 @@ def main(argv: Sequence[str]) -> int:
         warn_of_force(robot, _sayer(Console(stderr=True)))
     out = args.out or Path("runs") / f"run-{datetime.now(UTC):%Y%m%d-%H%M%S}"
     console = Console(stderr=args.json)
-    result = run_episodes(robot, bundle, out, args.episodes, args.episode_seconds, console, teleop=args.teleop)
+    result = run_episodes(
+        robot, bundle, out, args.episodes, args.episode_seconds, console, teleop=args.teleop, follow=args.follow
+    )
     if args.json:
         print(json.dumps(result.report, indent=2))
     else:
@@ -140,6 +148,24 @@ def chosen_robot(
     return load_robot(config, {**given, "virtual.seed": str(seed)})
 
 
+def chosen_bundle(folder: Path | None, shelf: Path | None) -> Bundle:
+    """The bundle to begin with: the one that is named, or what the shelf offers.
+
+    Raises:
+        SpecError: neither is there.
+    """
+    if shelf is not None and not shelf.is_dir():
+        raise SpecError("--follow", str(shelf), "no such folder; it is where a learner puts its bundles")
+    if folder is not None:
+        return read_bundle(folder)
+    if shelf is None:
+        raise SpecError("--bundle", None, "say what drives; make a bundle: cadenza export")
+    newest = read_newest(shelf)
+    if newest is None:
+        raise SpecError("--follow", str(shelf), "nothing there yet; say with --bundle what drives until there is")
+    return open_newest(shelf, newest)
+
+
 def run_episodes(
     robot: Robot,
     bundle: Bundle,
@@ -149,6 +175,7 @@ def run_episodes(
     console: Console,
     *,
     teleop: bool = False,
+    follow: Path | None = None,
 ) -> RunResult:
     """Start everything, run episodes, end everything, report.
 
@@ -162,6 +189,7 @@ def run_episodes(
         episode_seconds: time limit of each [s].
         console: for progress and for what a person should know.
         teleop: a person may take the arm over; thresholds of the leader are known.
+        follow: shelf whose newest bundle is to drive.
 
     Raises:
         CadenzaError: something is missing or does not fit; nothing has moved then.
@@ -179,7 +207,9 @@ def run_episodes(
             virtual = stack.enter_context(VirtualRobot(robot, seed))
             robot, judge = virtual.robot, VirtualJudge(virtual.client, seed)
         source = policy_source(bundle)
-        supervisor = stack.enter_context(Supervisor(robot, source, out, _sayer(console), bundle=bundle, teleop=teleop))
+        supervisor = stack.enter_context(
+            Supervisor(robot, source, out, _sayer(console), bundle=bundle, follow=follow, teleop=teleop)
+        )
         session = Session(supervisor, judge, episode_seconds)
         results: list[EpisodeResult] = []
         for number in range(episodes):
@@ -244,8 +274,20 @@ def print_result(result: RunResult, console: Console) -> None:
         "not granted": "; ".join(run["realtime_missing"]) or 0,
     }
     console.print(", ".join(f"{name}: {value}" for name, value in troubles.items()), highlight=False)
+    if changes := weights_told(run):
+        console.print(changes, highlight=False)
     if folders := {str(episode.path.parent) for episode in result.episodes if episode.path is not None}:
         console.print(f"recordings in {', '.join(folders)}", highlight=False)
+
+
+def weights_told(run: Mapping[str, Any]) -> str:
+    """Which weights drove, in one line; empty where they were the same all along."""
+    weights = run.get("weights", {})
+    drove, refused = weights.get("drove", []), weights.get("refused", [])
+    if len(drove) < 2 and not refused:
+        return ""
+    line = f"weights: {' -> '.join(str(one['weights']) for one in drove)}"
+    return f"{line}, {times(len(refused))} refused" if refused else line
 
 
 def _sayer(console: Console) -> Callable[[str], None]:
