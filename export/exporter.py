@@ -10,11 +10,10 @@ from typing import NamedTuple
 
 from export.bundle import Bundle, refuse_to_replace, write_bundle
 from export.graphs import decoder_graph, encoder_graph
-from export.parity import Graphs, measure_parity
+from export.parity import Graphs, Policy, measure_parity
 from learning.checkpoint import CheckpointConfig, load_checkpoint, read_config
 from learning.cloning.samples import COUNT, SAMPLES_FILE, load_samples, save_samples
 from learning.cloning.windows import Demonstrations, Labels, Windows, episode_paths
-from learning.network.actor import SequenceActor
 from learning.network.config import ActorConfig
 from spec.errors import CadenzaError, SpecError
 from spec.manifest import Manifest
@@ -64,14 +63,17 @@ class Traced(NamedTuple):
 
 def checked_bundle(
     checkpoint: Path,
-    actor: SequenceActor,
+    actor: Policy,
     config: CheckpointConfig,
     traced: Traced,
-    windows: Windows,
+    windows: Windows | None,
     out: Path,
     max_ticks: float,
 ) -> Bundle:
-    """Write a bundle of graphs that say what the actor says. Raises CadenzaError for others."""
+    """Write a bundle of graphs that say what the actor says. Raises CadenzaError for others.
+
+    Without ``windows``, parity is measured on random ones alone.
+    """
     parity = measure_parity(actor, Graphs(*traced), windows, lambda: None)
     if not parity.max_ticks <= max_ticks:
         raise CadenzaError(

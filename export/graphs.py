@@ -43,24 +43,45 @@ class DecoderGraph(nn.Module):
 
 def encoder_graph(actor: SequenceActor) -> bytes:
     """ONNX of :class:`EncoderGraph` for a single frame."""
-    config = actor.config
-    images = [torch.zeros(1, i.height, i.width, 3, dtype=torch.uint8) for i in config.cameras.values()]
-    names = ["state", *(f"image.{name}" for name in config.cameras)]
-    return _traced(EncoderGraph(actor), (torch.zeros(1, config.state_dim), *images), names, "feature")
+    return serialised(trace_encoder(actor))
 
 
 def decoder_graph(actor: SequenceActor) -> bytes:
     """ONNX of :class:`DecoderGraph` for a single history."""
+    return serialised(trace_decoder(actor))
+
+
+def trace_encoder(actor: SequenceActor, optimize: bool = True) -> onnx.ModelProto:
+    """The graph itself. Not optimised, its initializers are the weights under their own names, and nothing else."""
+    config = actor.config
+    images = [torch.zeros(1, i.height, i.width, 3, dtype=torch.uint8) for i in config.cameras.values()]
+    names = ["state", *(f"image.{name}" for name in config.cameras)]
+    return traced(EncoderGraph(actor), (torch.zeros(1, config.state_dim), *images), names, "feature", optimize)
+
+
+def trace_decoder(actor: SequenceActor, optimize: bool = True) -> onnx.ModelProto:
+    """See :func:`trace_encoder`."""
     config = actor.config
     features = torch.zeros(1, config.obs_history_length, config.act_dim_model)
     mask = torch.ones(1, config.obs_history_length, dtype=torch.bool)
     noise = torch.zeros(1, config.act_chunk_size, config.action_dim)
-    return _traced(DecoderGraph(actor), (features, mask, noise), ["features", "mask", "noise"], "actions")
+    names = ["features", "mask", "noise"]
+    return traced(DecoderGraph(actor), (features, mask, noise), names, "actions", optimize)
 
 
-def _traced(module: nn.Module, inputs: tuple[Tensor, ...], names: list[str], output: str) -> bytes:
+def serialised(model: onnx.ModelProto) -> bytes:
+    """A sound graph as bytes."""
+    onnx.checker.check_model(model)
+    content: bytes = model.SerializeToString()
+    return content
+
+
+def traced(
+    module: nn.Module, inputs: tuple[Tensor, ...], names: list[str], output: str, optimize: bool = True
+) -> onnx.ModelProto:
+    """The graph of ``module`` for inputs such as these. Raises CadenzaError."""
     try:
-        with _quiet():
+        with quiet():
             program = torch.onnx.export(
                 module.eval(),
                 inputs,
@@ -68,21 +89,18 @@ def _traced(module: nn.Module, inputs: tuple[Tensor, ...], names: list[str], out
                 output_names=[output],
                 opset_version=OPSET,
                 dynamo=True,
-                optimize=True,
+                optimize=optimize,
                 verbose=False,
             )
     except torch.onnx.errors.OnnxExporterError as error:
         raise CadenzaError(f"export: {output} graph: {str(error).splitlines()[0]}") from error
     if program is None:
         raise CadenzaError(f"export: {output} graph: the exporter returned nothing")
-    model = program.model_proto
-    onnx.checker.check_model(model)
-    content: bytes = model.SerializeToString()
-    return content
+    return program.model_proto
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """The exporter prints its progress and warns about its own insides; failures still arrive as exceptions."""
     level = logging.root.manager.disable
     logging.disable(logging.WARNING)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Protocol
 
 import numpy as np
 import onnxruntime
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor
 
 from learning.cloning.windows import Windows
-from learning.network.actor import SequenceActor
+from learning.network.config import ActorConfig
 from spec.action import decode
 from spec.arrays import Float, Float32
 from spec.errors import CadenzaError
@@ -18,6 +19,30 @@ from spec.manifest import Parity
 
 TICKS_PER_TURN = 4096
 """Encoder resolution of the X series."""
+RANDOM_WINDOWS = 12
+"""Compared where no real ones are at hand."""
+
+
+class Scales(Protocol):
+    """Where states lie, shape (S,) [rad, rad/s, ...]."""
+
+    @property
+    def state_mean(self) -> Tensor: ...
+
+    @property
+    def state_std(self) -> Tensor: ...
+
+
+class Policy(Protocol):
+    """What a bundle is made of: an actor of ours, or another that is called like one."""
+
+    config: ActorConfig
+
+    @property
+    def normalization(self) -> Scales: ...
+
+    def __call__(self, state: Tensor, images: dict[str, Tensor], mask: Tensor, noise: Tensor) -> Tensor:
+        """See :meth:`learning.network.actor.SequenceActor.forward`."""
 
 
 class Graphs:
@@ -39,17 +64,19 @@ class Graphs:
         return actions
 
 
-def measure_parity(actor: SequenceActor, graphs: Graphs, real: Windows, progress: Callable[[], None]) -> Parity:
+def measure_parity(actor: Policy, graphs: Graphs, real: Windows | None, progress: Callable[[], None]) -> Parity:
     """Compare on real windows, and on as many random ones with random masks and sampled noise.
 
-    ``progress`` is called after each of the 2 · len(real) windows.
+    Without real ones at hand, on :data:`RANDOM_WINDOWS` random ones alone. ``progress`` is called after each window.
     """
     generator = torch.Generator().manual_seed(0)
     config = actor.config
-    quiet = torch.zeros(len(real), config.act_chunk_size, config.action_dim)
+    count = RANDOM_WINDOWS if real is None else len(real)
+    quiet = torch.zeros(count, config.act_chunk_size, config.action_dim)
     loud = torch.randn(quiet.shape, generator=generator)
+    compared = [] if real is None else [(real, quiet)]
     worst, worst_rad = 0.0, 0.0
-    for windows, noise in ((real, quiet), (_random_like(actor, real, generator), loud)):
+    for windows, noise in (*compared, (_random(actor, count, generator), loud)):
         for row in range(len(windows)):
             wanted = _from_actor(actor, windows, row, noise)
             found = _from_graphs(graphs, windows, row, noise)
@@ -62,7 +89,8 @@ def measure_parity(actor: SequenceActor, graphs: Graphs, real: Windows, progress
             worst_rad = max(worst_rad, float(np.abs(apart).max()))
             progress()
     return Parity(
-        windows=len(real),
+        windows=0 if real is None else count,
+        random=count,
         max_abs=worst,
         max_abs_rad=worst_rad,
         max_ticks=worst_rad * TICKS_PER_TURN / (2.0 * np.pi),
@@ -70,7 +98,7 @@ def measure_parity(actor: SequenceActor, graphs: Graphs, real: Windows, progress
 
 
 @torch.no_grad()
-def _from_actor(actor: SequenceActor, windows: Windows, row: int, noise: Tensor) -> Float:
+def _from_actor(actor: Policy, windows: Windows, row: int, noise: Tensor) -> Float:
     images = {name: image[row : row + 1] for name, image in windows.images.items()}
     actions = actor(windows.state[row : row + 1], images, windows.mask[row : row + 1], noise[row : row + 1])
     return np.asarray(actions[0].numpy(), dtype=np.float64)
@@ -87,17 +115,21 @@ def _from_graphs(graphs: Graphs, windows: Windows, row: int, noise: Tensor) -> F
     return np.asarray(graphs.decode(stacked, mask, noise[row].numpy()), dtype=np.float64)
 
 
-def _random_like(actor: SequenceActor, real: Windows, generator: torch.Generator) -> Windows:
+def _random(actor: Policy, count: int, generator: torch.Generator) -> Windows:
     """Windows of noise: states around the normalisation's, pictures of static, any frames but the newest missing."""
-    state = torch.randn(real.state.shape, generator=generator)
-    mask = torch.rand(real.mask.shape, generator=generator) < 0.7
+    config = actor.config
+    shape = (count, config.obs_history_length)
+    state = torch.randn(*shape, config.state_dim, generator=generator)
+    mask = torch.rand(shape, generator=generator) < 0.7
     mask[:, -1] = True
     images = {
-        name: torch.randint(0, 256, image.shape, generator=generator, dtype=torch.uint8)
-        for name, image in real.images.items()
+        name: torch.randint(0, 256, (*shape, i.height, i.width, 3), generator=generator, dtype=torch.uint8)
+        for name, i in config.cameras.items()
     }
+    nothing = torch.zeros(count, config.act_chunk_size, config.action_dim)
     normal = actor.normalization
-    return Windows(normal.state_mean + normal.state_std * state, images, mask, real.actions, real.action_mask)
+    state = normal.state_mean + normal.state_std * state
+    return Windows(state, images, mask, nothing, torch.zeros(nothing.shape[:2], dtype=torch.bool))
 
 
 def _session(content: bytes) -> onnxruntime.InferenceSession:

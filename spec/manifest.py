@@ -76,8 +76,10 @@ class Action(Section):
 class Parity(Section):
     """How far the exported graphs are from the checkpoint they came from."""
 
-    windows: PositiveInt
-    """Real observation windows compared; as many random ones were compared too."""
+    windows: int = Field(ge=0)
+    """Real observation windows compared; 0: none were at hand."""
+    random: PositiveInt | None = None
+    """Random windows compared; None: as many as real ones."""
     max_abs: float = Field(ge=0)
     """Largest difference in action units, over real and random windows."""
     max_abs_rad: float = Field(ge=0)

@@ -16,9 +16,6 @@ from learning.network.actor import SequenceActor
 from learning.network.config import ActorConfig, Backbone
 from spec.errors import CadenzaError
 
-KIND = "legacy_sequence_act/1"
-"""Of a bundle made straight from a legacy checkpoint."""
-
 _VECTORS = {"env_encoder": "observation_environment_state", "state_encoder": "observation_state"}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -37,6 +38,13 @@ class Place:
     """What +1 means."""
 
 
+class Scales(NamedTuple):
+    """Where states lie, each of shape (S,)."""
+
+    state_mean: Tensor
+    state_std: Tensor
+
+
 class LegacyPolicy(nn.Module):
     """Called like :class:`learning.network.actor.SequenceActor`, with the original's decoder of ``eval``."""
 
@@ -49,6 +57,16 @@ class LegacyPolicy(nn.Module):
         self.register_buffer("low", low)
         self.register_buffer("scale", 0.5 * (high - low))
         self.slices = vector_slices(original.anatomy, config)
+
+    @property
+    def normalization(self) -> Scales:
+        """As far as the checkpoint knows; otherwise around nought."""
+        mean, std = torch.zeros(self.config.state_dim), torch.ones(self.config.state_dim)
+        for key, part in self.slices.items():
+            if (spread := self.original.encoder.input_normalization.spread(key)) is not None:
+                half = 0.5 * spread.width if spread.both_signs else spread.width
+                mean[part], std[part] = spread.low + (half if spread.both_signs else 0.0), half
+        return Scales(mean, std)
 
     def encode(self, state: Tensor, images: Mapping[str, Tensor]) -> Tensor:
         """State (N, S), pictures by camera, uint8 RGB (N, height, width, 3) → features (N, D)."""
