@@ -225,7 +225,10 @@ class Agent:
         if settings.entropy_in_backup:
             value = value - self.temperature() * drawn.log_prob
         rewards, length, bootstrap = (x.to(self.device) for x in (batch.rewards, batch.length, batch.bootstrap))
-        return chunk_target(rewards, length, bootstrap, value, settings.gamma)
+        target = chunk_target(rewards, length, bootstrap, value, settings.gamma)
+        if settings.value_low is None and settings.value_high is None:
+            return target
+        return target.clamp(settings.value_low, settings.value_high)
 
     def _encoded(self, sight: Sight) -> Tensor:
         """Features for the critics, from their own encoder or from the actor's where that is frozen."""

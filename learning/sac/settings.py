@@ -48,6 +48,11 @@ class Settings(Section):
     critic_layers: PositiveInt = 2
     agg: Agg = Agg.PAIR
     """Of the target critics. The actor follows the mean of its critics, and in ``seed`` the lowest."""
+    value_low: float | None = None
+    """The least that anything can be worth, where the rewards tell; no target of the critics lies below."""
+    value_high: float | None = None
+    """The most, e.g. 1 where success is worth 1 and nothing else counts. Values that feed on their own errors stop
+    there."""
     ema: float = Field(default=0.005, gt=0.0, le=1.0)
     """Share of the critics that the target critics take over at each update."""
     freeze_encoder: bool = False
@@ -91,6 +96,8 @@ class Settings(Section):
             raise ValueError(f"bc_final {self.bc_final} is above bc_initial {self.bc_initial}")
         if self.objective is Objective.SEED and self.bc_initial > 1.0:
             raise ValueError(f"bc_initial {self.bc_initial}: objective seed shares out 1 between cloning and Q")
+        if self.value_low is not None and self.value_high is not None and self.value_low >= self.value_high:
+            raise ValueError(f"value_low {self.value_low} is not below value_high {self.value_high}")
         return self
 
     @property

@@ -359,6 +359,13 @@ def test_entropy_in_the_backup_is_a_choice() -> None:
     assert plain.update(batch, 0)["target"] != soft.update(batch, 0)["target"]
 
 
+def test_targets_stay_within_what_rewards_allow() -> None:
+    agent = _agent(value_low=0.4, value_high=0.4001)
+    assert agent.update(_batch(agent), 0)["target"] == pytest.approx(0.4, abs=1e-3)
+    high = _agent(value_high=0.25)
+    assert high.update(_batch(high), 0)["target"] < _agent().update(_batch(high), 0)["target"]
+
+
 @pytest.mark.parametrize("agg", list(Agg))
 def test_lower_of_a_pair_lies_between_lowest_and_mean(agg: Agg) -> None:
     targets = {kind: _agent(agg=kind).update(_batch(_agent()), 0)["target"] for kind in Agg}
@@ -373,9 +380,17 @@ def test_windows_of_another_length_are_refused() -> None:
         _agent(h=C + 1)
 
 
-@pytest.mark.parametrize("wrong", [{"bc_final": 2.0}, {"objective": "seed", "bc_initial": 1.5}, {"critics": 1}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"bc_final": 2.0},
+        {"objective": "seed", "bc_initial": 1.5},
+        {"critics": 1},
+        {"value_low": 1.0, "value_high": 0.0},
+    ],
+)
 def test_settings_that_contradict_themselves_are_refused(wrong: dict) -> None:
-    with pytest.raises(ValueError, match=r"bc_|critics"):
+    with pytest.raises(ValueError, match=r"bc_|critics|value_low"):
         _settings(**wrong)
 
 
