@@ -1,7 +1,7 @@
 """Is a file that came over the network an episode? It is read in a process of its own, with bounded memory and time:
 what a file says about itself must not take down the server.
 
-``python -m learning.fleet.examine FILE`` prints what is wrong with it, nothing for a sound one.
+``python -m learning.fleet.examine FILE BYTES`` prints what is wrong with it, nothing for a sound one.
 """
 
 from __future__ import annotations
@@ -16,15 +16,20 @@ from episodes.reader import read_episode
 from spec.errors import CadenzaError
 
 _TIME_S = 300.0
-_MEMORY = 1 << 30
-"""Bytes beside what the file itself takes: the interpreter and its libraries reserve most of it and use a tenth."""
+_MEMORY = 1 << 29
+"""Bytes beside what the file itself takes; the interpreter and its libraries reserve less than half of it."""
 _COPIES = 6
 """How often a reader may hold the file's content: as read, taken apart, and as arrays."""
 
 
-def examine(path: Path) -> str:
-    """What is wrong with a file, one line; empty for a sound episode."""
-    command = [sys.executable, "-m", "learning.fleet.examine", str(path)]
+def examine(path: Path, memory: int = _MEMORY) -> str:
+    """What is wrong with a file, one line; empty for a sound episode.
+
+    Args:
+        memory: that reading it may take, beside some copies of it [bytes].
+    """
+    most = memory + _COPIES * path.stat().st_size
+    command = [sys.executable, "-m", "learning.fleet.examine", str(path), str(most)]
     quiet = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}  # each thread of it reserves memory
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=_TIME_S, check=False, env=quiet)
@@ -56,8 +61,7 @@ def complaint(path: Path) -> str:
 
 
 def main() -> None:
-    path = Path(sys.argv[1])
-    most = _MEMORY + _COPIES * path.stat().st_size
+    path, most = Path(sys.argv[1]), int(sys.argv[2])
     resource.setrlimit(resource.RLIMIT_AS, (most, most))
     resource.setrlimit(resource.RLIMIT_CPU, (int(_TIME_S), int(_TIME_S)))
     print(" ".join(complaint(path).split())[:500])

@@ -113,6 +113,7 @@ class Inbox:
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
+            self._lock.close()
             raise CadenzaError(f"{folder}: another server uses this folder") from None
         self.identity = _identity(folder / IDENTITY)
         self._received = _read_received(folder / RECEIVED)

@@ -51,10 +51,13 @@ def bound_socket(host: str, port: int) -> socket.socket:
     """A listening socket. Raises SpecError where there is none to be had."""
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        return socket.create_server((host, port), family=family, backlog=CONNECTIONS)
+        listening = socket.create_server((host, port), family=family, backlog=CONNECTIONS)
     except (OSError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise SpecError("--host, --port", f"{host}:{port}", f"cannot listen: {reason}") from None
+    # Connections inherit it; asyncio sets it only where the protocol is named. Without it an answer takes 40 ms more.
+    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listening
 
 
 def check_certificate(certificate: Path, key: Path) -> None:

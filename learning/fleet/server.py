@@ -72,6 +72,7 @@ class Reception:
     def __init__(self, inbox: Inbox, shelf: Path | None, conduct: Conduct, report: Report) -> None:
         self._inbox, self._shelf, self._conduct, self._report = inbox, shelf, conduct, report
         self._busy: set[tuple[str, str]] = set()
+        self._uploads = 0
 
     async def status(self, _request: Request) -> Response:
         counts, free = await asyncio.to_thread(lambda: (self._inbox.counts(), self._inbox.free()))
@@ -80,7 +81,7 @@ class Reception:
             {
                 "server": self._inbox.identity,
                 "robots": counts,
-                "uploading": len(self._busy),
+                "uploading": self._uploads,
                 "free_bytes": free,
                 "newest": None if newest is None else newest.decode(errors="replace"),
             }
@@ -95,9 +96,12 @@ class Reception:
     async def receive(self, request: Request) -> Response:
         """Bytes of an episode."""
         offer, offset = _offer(request), _number(request, "offset")
-        if len(self._busy) >= self._conduct.uploads:
+        if self._uploads >= self._conduct.uploads:
             return _later("too many robots at a time", 503, request)
-        with self._alone_with(offer):
+        with self._alone_with(offer), self._counted():
+            here = await asyncio.to_thread(self._inbox.standing, offer)
+            if here.whole:  # a replay, or the answer to the last part was lost
+                return _told(here, _hang_up(request))
             arrival = await asyncio.to_thread(self._inbox.begin, offer, offset)
             try:
                 async for block in self._blocks(request):
@@ -162,6 +166,14 @@ class Reception:
             yield
         finally:
             self._busy.discard(key)
+
+    @contextlib.contextmanager
+    def _counted(self) -> Iterator[None]:
+        self._uploads += 1
+        try:
+            yield
+        finally:
+            self._uploads -= 1
 
     async def _blocks(self, request: Request) -> AsyncIterator[bytes]:
         """The body in blocks. What came before it broke off is given first, then what broke it is raised."""
@@ -263,8 +275,8 @@ def _number(request: Request, name: str, default: int | None = None) -> int:
     return int(text)
 
 
-def _told(standing: Standing) -> Response:
-    return JSONResponse({"whole": standing.whole, "offset": standing.offset})
+def _told(standing: Standing, headers: dict[str, str] | None = None) -> Response:
+    return JSONResponse({"whole": standing.whole, "offset": standing.offset}, headers=headers)
 
 
 def _later(message: str, status: int, request: Request) -> Response:

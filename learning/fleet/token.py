@@ -12,7 +12,7 @@ from pathlib import Path
 
 from spec.errors import SpecError
 
-TOKEN_VARIABLE = "CADENZA_TOKEN"  # noqa: S105  # the name of the variable, not the secret
+VARIABLE = "CADENZA_TOKEN"
 _LEAST = 16
 """Characters; a made one has 43, of 256 random bits."""
 
@@ -24,9 +24,9 @@ def read_token(path: Path | None) -> str:
         SpecError: none, one that others may read, or one that could be guessed.
     """
     if path is None:
-        if not (text := os.environ.get(TOKEN_VARIABLE, "").strip()):
-            raise SpecError("--token-file", "", f"name the file that holds the token, or set {TOKEN_VARIABLE}")
-        return _checked(TOKEN_VARIABLE, text)
+        if not (text := os.environ.get(VARIABLE, "").strip()):
+            raise SpecError("--token-file", "", f"name the file that holds the token, or set {VARIABLE}")
+        return _checked(VARIABLE, text)
     try:
         with path.open(encoding="ascii") as file:
             mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
