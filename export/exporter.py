@@ -109,14 +109,21 @@ def keep_windows(checkpoint: Path, data: Path) -> Path:
 def _real_windows(checkpoint: Path, data: Path | None, config: ActorConfig) -> Windows:
     kept = checkpoint / SAMPLES_FILE
     if data is not None:
-        found = _demonstrations(data, config)
-        step = max(1, len(found) // (4 * COUNT))
-        return found.windows(found.every(step))
+        return windows_from(data, config)
     if not kept.exists():
         raise SpecError(
             str(kept), "missing", "parity is measured on real windows; give --data FOLDER with episodes of this robot"
         )
     return load_samples(kept, config)
+
+
+def windows_from(data: Path, config: ActorConfig) -> Windows:
+    """Real windows of a folder of episodes. Raises SpecError where no episode could hold what the actor sees."""
+    if config.vectors:
+        raise SpecError("--data", str(data), f"episodes hold no {', '.join(config.vectors)}")
+    found = _demonstrations(data, config)
+    step = max(1, len(found) // (4 * COUNT))
+    return found.windows(found.every(step))
 
 
 def _demonstrations(data: Path, config: ActorConfig) -> Demonstrations:

@@ -23,6 +23,8 @@ _IMAGES = "encoder.image_encoder.image_enc_layers."
 _NORMALIZATION = "encoder.input_normalization."
 _PAIRS = {"mean": ("mean", "std"), "std": ("mean", "std"), "min": ("min", "max"), "max": ("min", "max")}
 _T = TypeVar("_T")
+_RULE = {"--n-heads": 8, "--activation": "relu", "--pre-norm": False, "--log-std-min": -5, "--log-std-max": 2}
+"""What the original has where its config says nothing else; for messages."""
 
 
 class ResnetPadding(StrEnum):
@@ -178,7 +180,9 @@ class _Said:
             if field.startswith("std_") and f"policy_kwargs.{field}" in self.config:
                 hint = f"; policy_kwargs.{field} there bounds σ of another actor, the sequence actor never saw it"
             raise SpecError(
-                f"{self.legacy.where}: {field}", None, f"not in the checkpoint, and not guessed; say {flag}{hint}"
+                f"{self.legacy.where}: {field}",
+                None,
+                f"not in the checkpoint, and not guessed; say {flag} (as a rule {_RULE[flag]}){hint}",
             )
         if found is None:
             assert told is not None  # noqa: S101 (one of the two is there)

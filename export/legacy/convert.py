@@ -53,18 +53,23 @@ def converted(policy: LegacyPolicy) -> SequenceActor:
     return actor
 
 
-def not_carried(original: Original) -> list[str]:
-    """What of ``original`` a converted actor does not have; one line each."""
-    anatomy = original.anatomy
-    lines = [
-        "at run time it fed hidden states back, and from step 1 on said something else than in training; this does not",
-        "frames missing from a history were replaced by the oldest real one; here they are masked",
-        "its positions were fixed; here they are learned from there",
-        "dropout, also that after the image encoder, is off",
-    ]
-    if len(anatomy.cameras) > 1:
-        lines.append("its cameras shared one image encoder; here each has a copy")
-    return lines
+@torch.no_grad()
+def disagreement(policy: LegacyPolicy, actor: SequenceActor, histories: int = 4) -> float:
+    """Largest difference of means and log-stds between the original's ``train`` and ``actor``, on noise."""
+    config, generator = policy.config, torch.Generator().manual_seed(0)
+    shape = (histories, config.obs_history_length)
+    state = torch.randn(histories * shape[1], config.state_dim, generator=generator)
+    images = {
+        name: torch.randint(0, 256, (len(state), i.height, i.width, 3), generator=generator, dtype=torch.uint8)
+        for name, i in config.cameras.items()
+    }
+    state = policy.normalization.state_mean + policy.normalization.state_std * state
+    actions = torch.randn(histories, config.act_chunk_size, config.action_dim, generator=generator).tanh()
+    theirs = policy.encode(state, images).reshape(*shape, -1)
+    wanted = policy.original.heads(policy.original.train_hidden(policy.original.remember(theirs)))
+    ours = actor.encode(state, images).reshape(*shape, -1)
+    found = actor.distribution(actor.remember(ours, torch.ones(shape, dtype=torch.bool)), actions)
+    return max(float((a - b).abs().max()) for a, b in zip(found, wanted, strict=True))
 
 
 def _refuse_what_has_no_place(original: Original) -> None:
