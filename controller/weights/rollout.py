@@ -49,6 +49,8 @@ class Request:
     state: str = "checking"
     """Then ``loading`` and ``shadow``."""
     bundle: Verified | None = None
+    back: bool = False
+    """It drove before in this run."""
     told: bool = False
 
 
@@ -110,6 +112,8 @@ class Rollout:
         self._look_s = 0.0
         self._floor = -1
         self._offered = -1
+        self._newest: Newest | None = None
+        self._heeded: Newest | None = None
         self._trouble = ""
         self._said: list[Said] = []
         self._now_drives(self.driving, "start")
@@ -130,7 +134,7 @@ class Rollout:
         if not self._behind:
             self._settle(request, f"weights {self.driving.weights} are the first of this run; nothing to go back to")
             return request.number
-        request.bundle, request.state = self._behind[-1], "loading"
+        request.bundle, request.state, request.back = self._behind[-1], "loading", True
         return request.number
 
     def follow(self, following: bool) -> str | None:
@@ -139,7 +143,7 @@ class Rollout:
             return "this run follows no shelf; start it with --follow"
         self.following = following
         if following:
-            self._floor, self._look_s = -1, 0.0
+            self._floor, self._look_s, self._heeded = -1, 0.0, None
         self._say("weights", f"following {self.shelf} {'again' if following else 'no more'}")
         return None
 
@@ -152,7 +156,7 @@ class Rollout:
             "previous": self._behind[-1].weights if self._behind else None,
             "following": self.following,
             "shelf": None if self.shelf is None else str(self.shelf),
-            "offered": None if self._offered < 0 else self._offered,
+            "offered": None if self._newest is None else self._newest.weights,
             "above": None if self._floor < 0 else self._floor,
             "candidate": None if request is None else {"what": request.what, "by": request.by, "state": request.state},
         }
@@ -190,7 +194,7 @@ class Rollout:
                 bundle=str(bundle.bundle.folder.resolve()),
                 weights=bundle.weights,
                 sha256=bundle.sha256,
-                back=request.by == "rollback",
+                back=request.back,
             )
 
     def heard(self, kind: str, message: dict[str, Any]) -> None:
@@ -208,9 +212,9 @@ class Rollout:
         assert request.bundle is not None  # noqa: S101 (inference was told)
         if kind == "swap_refused":
             self._bar(request.bundle.weights, text)
-        elif kind == "rollback":
+        elif request.by == "rollback":
             self._behind.pop()
-            self._now_drives(request.bundle, kind)
+            self._now_drives(request.bundle, request.by)
         else:
             self._behind.append(self.driving)
             self._now_drives(request.bundle, request.by)
@@ -264,13 +268,19 @@ class Rollout:
         if not isinstance(newest, Newest):
             return
         self._trouble = ""
-        known, self._offered = newest.weights <= self._offered, max(newest.weights, self._offered)
-        if newest.weights < self.driving.weights and not known:
+        first, self._heeded, self._newest = newest != self._heeded, newest, newest
+        self._offered = max(self._offered, newest.weights)
+        goes_back = newest.rollback and first and newest.weights != self.driving.weights
+        if newest.weights < self.driving.weights and first and not goes_back:
             self._say("weights", f"{self.shelf} offers {newest.weights}, older than {self.driving.weights} that drive")
-        if newest.weights <= max(self._floor, self.driving.weights) or self.shelf is None:
+        if not goes_back and newest.weights <= max(self._floor, self.driving.weights):
             return
-        if self._request is not None and (self._request.by != "shelf" or self._request.what == newest.bundle):
-            return  # the operator's wish goes first
+        busy = self._request
+        if busy is not None and (busy.by != "shelf" or busy.what == newest.bundle):
+            if busy.by != "shelf":
+                self._heeded = None  # the operator's wish goes first; then this one
+            return
+        assert self.shelf is not None  # noqa: S101 (it was looked at)
         self._begin("shelf", newest.bundle)
         self._checking = self._check(partial(_on_offer, self.shelf, newest))
 
@@ -279,8 +289,8 @@ class Rollout:
         try:
             found = checking.result()
         except CadenzaError as error:
-            if request.by == "shelf":
-                self._floor = max(self._floor, self._offered)
+            if request.by == "shelf" and self._heeded is not None:
+                self._floor = max(self._floor, self._heeded.weights)
             self._settle(request, str(error))
             return
         assert isinstance(found, Verified)  # noqa: S101 (that is what was asked)
@@ -289,6 +299,7 @@ class Rollout:
             self._settle(request, f"weights {found.weights} drove in this run already, with other content")
             return
         request.bundle, request.state = found, "loading"
+        request.back = known is not None and found.weights < self.driving.weights
 
     def _settle(self, request: Request, why: str, *, bar: bool = True) -> None:
         """It does not come to drive."""

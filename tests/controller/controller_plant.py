@@ -73,11 +73,12 @@ def chunk(
     joints: int = 2,
     length: int = 10,
     step_ns: int = STEP_NS,
+    weights: int = 7,
 ) -> Chunk:
     """A chunk that samples ``curve`` (time [s] → angle [rad]) for every joint at the due times."""
     due = [(observed_ns + (k + 1) * step_ns) * 1e-9 for k in range(length)]
     targets = np.array([[curve(t)] * joints for t in due])
-    return Chunk(sequence, observed_ns, step_ns, frozen(targets), weights=7)
+    return Chunk(sequence, observed_ns, step_ns, frozen(targets), weights)
 
 
 def sine(amplitude: float = 0.4, hertz: float = 0.5) -> Callable[[float], float]:

@@ -45,6 +45,7 @@ class Duo:
         self.every, self.latency_ns = every, latency_ns
         self.sequence = self.samples = 0
         self.policy = True
+        self.weights = 7
         self.curve: Callable[[float], float] = sine(0.3)
         self.hand: Hand = lambda _t: 0.0
         self.took_ns: int | None = None
@@ -104,7 +105,7 @@ class Duo:
     ) -> Command:
         """One tick; ``press`` are buttons held in the next sample, besides those always held."""
         if sent is None and self.policy and len(self.commands) % 20 == 0:
-            sent = chunk(self.sequence, self.lockstep.now_ns, self.curve)
+            sent = chunk(self.sequence, self.lockstep.now_ns, self.curve, weights=self.weights)
         if sent is not None:
             self.sequence = sent.sequence + 1
         sample = self._sample(press)

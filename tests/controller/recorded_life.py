@@ -89,7 +89,8 @@ class Life:
     def chunk(self) -> Chunk | None:
         now = self.clock.now_ns()
         if self._calls % 20 == 0:
-            made = chunk(len(self.chunks), now, sine(0.3, 0.3 + 0.05 * self.rng.random()))
+            count = len(self.chunks)
+            made = chunk(count, now, sine(0.3, 0.3 + 0.05 * self.rng.random()), weights=7 + count // 12 % 3)
             if not self.calm and self.rng.random() < 0.05:
                 made = Chunk(made.sequence, now, STEP_NS, np.full((10, 2), np.nan), made.weights)
             self.chunks.append(made)

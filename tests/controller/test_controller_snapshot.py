@@ -91,7 +91,8 @@ def test_any_state_on_record_goes_on_to_the_bit(
         duo.taken()
     else:
         duo.driving()
-    for order, press, wrong, policy, ticks in what:
+    for number, (order, press, wrong, policy, ticks) in enumerate(what):
+        duo.weights = 7 + number % 2
         duo.policy, duo.silent, duo.push = policy, wrong == "silent", 0.2 if wrong == "push" else 0.0
         heard = np.array([wrong != "deaf", True])
         for tick in range(ticks):

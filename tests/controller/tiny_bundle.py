@@ -39,6 +39,8 @@ def write_tiny_bundle(
     step_s: float = 0.1,
     ramp: float = 0.01,
     space: ActionSpace = ActionSpace.JOINT_POSITION,
+    weights: int = 7,
+    calibration: str | None = None,
 ) -> Bundle:
     """Action k of every chunk: newest position + (k + 1) * ramp + (real frames in the history − H) * 0.001.
 
@@ -63,7 +65,8 @@ def write_tiny_bundle(
         feature_dim=width,
         actor="tiny/1",
         exporter="by hand",
-        weights=7,
+        weights=weights,
+        calibration=calibration,
         parity=Parity(windows=1, max_abs=0, max_abs_rad=0, max_ticks=0),
     )
     return write_bundle(folder, manifest, files)
