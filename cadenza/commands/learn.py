@@ -9,6 +9,7 @@ from collections.abc import Sequence
 # verb -> (module, one line for the overview). Modules are imported only when used: some bring torch, some a server.
 _VERBS = {
     "warmup": ("cadenza.commands.learn_warmup", "clone demonstrations"),
+    "online": ("cadenza.commands.learn_online", "go on learning from the episodes of a robot at work"),
     "reward": ("cadenza.commands.learn_reward", "train a classifier of success from episodes that somebody judged"),
     "serve": ("cadenza.commands.learn_serve", "take in episodes of robots on other machines, and offer them bundles"),
     "eval": ("cadenza.commands.learn_eval", "try a checkpoint in the virtual arm, in simulated time"),

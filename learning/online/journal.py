@@ -7,26 +7,20 @@ is a run to be done again from the beginning.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Iterator
-from enum import StrEnum
 from pathlib import Path
 from typing import Self
 
-from pydantic import Field, NonNegativeInt
+from pydantic import NonNegativeInt
 
 from episodes.writer import sync_folder
+from learning.replay.cut import Source
 from spec.errors import SpecError
 from spec.robot import Section
 from spec.robotfile import validated
-
-
-class Role(StrEnum):
-    """What an episode is to the learner."""
-
-    DEMONSTRATION = "demonstration"
-    ONLINE = "online"
 
 
 class Facts(Section):
@@ -49,7 +43,7 @@ class Entry(Section):
 
     update: NonNegativeInt
     """Updates made when it was taken in."""
-    role: Role
+    source: Source
     path: str
     size: NonNegativeInt
     mtime_ns: int
@@ -89,15 +83,16 @@ class Journal:
         Raises:
             OSError: as the file system says; the line does not count, and what there is of it is taken back.
         """
-        whole = self._file.tell()
+        whole, line = self._file.tell(), (entry.model_dump_json() + "\n").encode()
         try:
-            line = (entry.model_dump_json() + "\n").encode()
-            if self._file.write(line) != len(line):
-                raise OSError(28, os.strerror(28), str(self.path))
+            written = self._file.write(line)
             os.fsync(self._file.fileno())
-        except OSError:
+        except OSError as error:
             self._file.truncate(whole)
-            raise
+            raise OSError(error.errno, error.strerror, str(self.path)) from None
+        if written != len(line):
+            self._file.truncate(whole)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
         self._count(entry)
 
     def refused(self) -> Iterator[Entry]:

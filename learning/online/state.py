@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import NonNegativeInt
+from pydantic import Field, NonNegativeInt
 from torch import Tensor
 
 from learning.checkpoint import read_facts, read_tensors, write_tensors
-from learning.online.journal import Role
+from learning.replay.cut import Source
 from spec.errors import MisfitError, SpecError
 from spec.robot import Section
 
@@ -29,7 +29,7 @@ class Counters(Section):
     """Lines of the journal."""
     online_rows: NonNegativeInt = 0
     """Rows with an action of episodes that are no demonstrations: what updates are made for."""
-    heads: dict[Role, int] = {}
+    heads: dict[Source, int] = Field(default_factory=dict)
     """Rows ever appended to each store."""
     weights: NonNegativeInt = 0
     """Weight version of the newest bundle."""

@@ -9,7 +9,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from learning.online.journal import Entry, Role
+from episodes.pruning import DISCARDED
+from learning.online.journal import Entry
+from learning.replay.cut import Source
 
 _SUFFIX = ".mcap"
 _SHARE = 0.05
@@ -21,7 +23,7 @@ _LEAST_S = 0.5
 class Found:
     """A file that was not there before, or not like this."""
 
-    role: Role
+    source: Source
     path: Path
     size: int
     mtime_ns: int
@@ -38,11 +40,11 @@ class Watch:
 
     def __init__(
         self,
-        folders: Mapping[Path, Role],
+        folders: Mapping[Path, Source],
         entries: Iterable[Entry] = (),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._folders = {folder.resolve(): role for folder, role in folders.items()}
+        self._folders = {folder.resolve(): source for folder, source in folders.items()}
         self._known = {entry.path: (entry.size, entry.mtime_ns) for entry in entries}
         self._clock = clock
         self._next_s = -float("inf")
@@ -56,14 +58,14 @@ class Watch:
         if begun_s < self._next_s and not at_once:
             return []
         found = [
-            Found(role, Path(path), facts.st_size, facts.st_mtime_ns)
-            for folder, role in self._folders.items()
+            Found(source, Path(path), facts.st_size, facts.st_mtime_ns)
+            for folder, source in self._folders.items()
             for path, facts in _files(folder)
             if self._known.get(path) != (facts.st_size, facts.st_mtime_ns)
         ]
         ended_s = self._clock()
         self._next_s = ended_s + max(_LEAST_S, (ended_s - begun_s) / _SHARE)
-        return sorted(found, key=lambda item: (item.role is not Role.DEMONSTRATION, item.path))
+        return sorted(found, key=lambda item: (item.source is not Source.DEMONSTRATION, item.path))
 
     def settle(self, found: Found) -> None:
         """Do not tell of it again unless it changes."""
@@ -71,11 +73,14 @@ class Watch:
 
 
 def _files(folder: Path) -> Iterable[tuple[str, os.stat_result]]:
-    """Closed episodes in a folder and below; it may not be there yet, and files may go while it is looked through."""
+    """Closed episodes in a folder and below, but for what the operator threw away.
+
+    The folder may not be there yet, and files may go while it is looked through.
+    """
     with contextlib.suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
             with contextlib.suppress(OSError):
-                if entry.name.startswith("."):
+                if entry.name.startswith(".") or entry.name == DISCARDED:
                     continue
                 if entry.is_dir(follow_symlinks=False):
                     yield from _files(Path(entry.path))

@@ -1,0 +1,236 @@
+"""``cadenza learn online``: go on learning from the episodes of a robot at work."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import tyro
+
+from cadenza.arguments import parse
+from cadenza.background import give_way
+from cadenza.learner_view import LearnerView
+from export.publishing import ShelfPublisher
+from learning.checkpoint import MODEL_FILE, CheckpointConfig, load_checkpoint
+from learning.network.actor import SequenceActor
+from learning.online.curves import CURVES_FILE, plot_curves
+from learning.online.intake import Intake
+from learning.online.learner import BUNDLES, STORE, Did, Learner, Plan
+from learning.online.lock import only_learner
+from learning.online.metrics import Metrics
+from learning.online.watch import Watch
+from learning.replay.cut import Source
+from learning.replay.mix import Mixed
+from learning.replay.rows import Rows
+from learning.replay.store import Store
+from learning.reward.classifier import load_classifier
+from learning.reward.rewarding import rewarded
+from learning.sac.agent import Agent
+from learning.sac.settings import Settings
+from spec.errors import SpecError
+from spec.files import sha256_of
+
+_IDLE_S = 0.2
+_PLOT_S = 60.0
+
+
+class Reward(StrEnum):
+    """Where it comes from."""
+
+    LABELS = "labels"
+    """What the operator said of each episode, and rewards logged on the way."""
+    SIMULATOR = "simulator"
+    """The virtual arm's judge; it writes what an operator would."""
+    CLASSIFIER = "classifier"
+    """A classifier of success looks at the pictures: --classifier FOLDER."""
+
+
+@dataclass(frozen=True, slots=True)
+class Args:
+    """Go on learning from the episodes of a robot at work, and offer it new weights. Run again to resume.
+
+    cadenza learn online --checkpoint runs/push --data runs/demos --watch runs/x/episodes --out runs/online
+
+    Closed episodes are taken in once, whenever they come; files are left as they are. New bundles appear in
+    OUT/bundles, which `cadenza run --follow OUT/bundles` drives. Writes state.safetensors, journal.jsonl,
+    metrics.jsonl, curves.png and tb/ (tensorboard --logdir OUT/tb) into --out; OUT/checkpoint is the newest policy.
+    Killed at any instant it goes on from the last state and ends where it would have.
+    """
+
+    checkpoint: Path
+    """Policy to begin with, from `cadenza learn warmup`."""
+    out: Path
+    """Folder of this run."""
+    watch: tuple[Path, ...]
+    """Folders that episodes come into, folders below them included; they need not be there yet."""
+    data: tuple[Path, ...] = ()
+    """Folders of demonstrations."""
+    reward: Reward = Reward.LABELS
+    classifier: Path | None = None
+    """From `cadenza learn reward`, for --reward classifier."""
+    wait_for_label: bool = False
+    """Leave episodes alone until somebody has judged them: cadenza episodes label."""
+    learning: Annotated[Settings, tyro.conf.OmitArgPrefixes] = field(default_factory=Settings)
+    offline_updates: int = 0
+    """Updates beside those that online rows allow, from the demonstrations alone."""
+    export_every: int = 500
+    """Updates between bundles; there is also one as soon as all updates are made that the rows allow."""
+    save_every: int = 500
+    """Updates between states; a kill costs as many at most."""
+    disk_gb: float = 20.0
+    """What demonstrations and online rows may each take on the disk; the oldest rows go first [10⁹ bytes]."""
+    max_ticks: float = 1.0
+    """Largest difference of a bundle from the policy that is accepted, in encoder ticks."""
+    keep_bundles: int = 20
+    until_updates: int | None = None
+    """Stop after so many updates in all."""
+    until_idle_s: float | None = None
+    """Stop when there has been nothing to do for so long [s]."""
+    threads: int = 1
+    """CPU threads."""
+    nice: int = 10
+    """Give way to other programs, the robot's above all; 0 for not."""
+    beside: Path | None = None
+    """Robot file, where the learner runs on the robot's own PC: its control core is left alone."""
+    json: bool = False
+    """Print one JSON object a line: what happens, and every few seconds where learning stands."""
+
+
+def main(argv: Sequence[str]) -> int:
+    args = parse(Args, argv, "learn online")
+    _check(args)
+    torch.set_num_threads(args.threads)
+    give_way(args.nice, args.beside)
+    actor, config = load_checkpoint(args.checkpoint)
+    with only_learner(args.out), LearnerView(args.out, args.json) as view:
+        learner = _learner(args, actor, config, view.tell)
+        try:
+            return _run(args, learner, view)
+        finally:
+            learner.close()
+
+
+def _check(args: Args) -> None:
+    for name in ("export_every", "save_every", "keep_bundles", "threads"):
+        if getattr(args, name) < 1:
+            raise SpecError(f"--{name.replace('_', '-')}", getattr(args, name), "at least 1")
+    for name in ("offline_updates", "nice"):
+        if getattr(args, name) < 0:
+            raise SpecError(f"--{name.replace('_', '-')}", getattr(args, name), "zero or more")
+    if not 0.0 < args.disk_gb < 1e6:
+        raise SpecError("--disk-gb", args.disk_gb, "above 0")
+    if not args.max_ticks >= 0.0:
+        raise SpecError("--max-ticks", args.max_ticks, "zero or more")
+    if args.until_updates is not None and args.until_updates < 0:
+        raise SpecError("--until-updates", args.until_updates, "zero or more")
+    if args.until_idle_s is not None and not args.until_idle_s >= 0.0:
+        raise SpecError("--until-idle-s", args.until_idle_s, "zero or more")
+    if (args.reward is Reward.CLASSIFIER) != (args.classifier is not None):
+        raise SpecError("--classifier", str(args.classifier), "goes with --reward classifier")
+    for folder in args.data:
+        if not folder.is_dir():
+            raise SpecError("--data", str(folder), "no such folder")
+
+
+def _learner(
+    args: Args, actor: SequenceActor, config: CheckpointConfig, tell: Callable[[dict[str, Any]], None]
+) -> Learner:
+    settings = args.learning
+    agent = Agent(actor, settings)
+    stores = {
+        source: Store.on_disk(args.out / STORE / source, actor.config, settings.window, round(args.disk_gb * 1e9))
+        for source in Source
+    }
+    watched = dict.fromkeys(args.data, Source.DEMONSTRATION) | dict.fromkeys(args.watch, Source.ONLINE)
+    return Learner(
+        args.out,
+        agent,
+        Plan(
+            utd=settings.utd,
+            batch=settings.batch,
+            seed=settings.seed,
+            offline_updates=args.offline_updates,
+            critic_warmup=settings.critic_warmup,
+            save_every=args.save_every,
+            export_every=args.export_every,
+            first_weights=config.weights,
+            calibration=config.calibration,
+            settings=_what_must_not_change(args),
+        ),
+        stores,
+        Mixed(stores[Source.DEMONSTRATION], stores[Source.ONLINE]),
+        Intake(actor.config, _reward(args), config.calibration, args.wait_for_label),
+        lambda journal: Watch(watched, journal.entries),
+        ShelfPublisher(args.out / BUNDLES, args.max_ticks, args.keep_bundles),
+        Metrics(args.out),
+        tell,
+    )
+
+
+def _reward(args: Args) -> Callable[[Rows], Rows]:
+    if args.classifier is None:
+        return lambda rows: rows
+    classifier = load_classifier(args.classifier)
+    return lambda rows: rewarded(rows, classifier)
+
+
+def _what_must_not_change(args: Args) -> dict[str, Any]:
+    return {
+        **args.learning.model_dump(mode="json"),
+        "offline_updates": args.offline_updates,
+        "disk_gb": args.disk_gb,
+        "reward": args.reward.value,
+        "classifier": None if args.classifier is None else load_classifier(args.classifier).digest[:12],
+        "checkpoint": sha256_of(args.checkpoint / MODEL_FILE)[:12],
+    }
+
+
+def _run(args: Args, learner: Learner, view: LearnerView) -> int:
+    stop = _stop_on_signals()
+    idle_since_s: float | None = None
+    plotted_s = time.monotonic()
+    while not stop.is_set():
+        if args.until_updates is not None and learner.counters.update >= args.until_updates:
+            break
+        did = learner.turn()
+        view.show(learner, did)
+        now_s = time.monotonic()
+        if did is not Did.NOTHING:
+            idle_since_s = None
+        elif idle_since_s is None:
+            idle_since_s = now_s
+        if idle_since_s is not None:
+            if args.until_idle_s is not None and now_s - idle_since_s >= args.until_idle_s:
+                break
+            stop.wait(_IDLE_S)
+        if now_s - plotted_s >= _PLOT_S:
+            plot_curves(args.out, args.out / CURVES_FILE)
+            plotted_s = time.monotonic()
+    interrupted = stop.is_set()
+    if interrupted:
+        learner.save()
+    else:
+        learner.finish()
+    plot_curves(args.out, args.out / CURVES_FILE)
+    view.end(learner, interrupted)
+    return 130 if interrupted else 0
+
+
+def _stop_on_signals() -> threading.Event:
+    """Set by Ctrl-C and by SIGTERM, so that the update at work is ended and saved; a second Ctrl-C does not wait."""
+    stop = threading.Event()
+
+    def ask(number: int, _: object) -> None:
+        stop.set()
+        signal.signal(number, signal.SIG_DFL if number == signal.SIGTERM else signal.default_int_handler)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, ask)
+    return stop

@@ -1,0 +1,101 @@
+"""New weights in a graph that was traced before: milliseconds instead of the many seconds that tracing takes.
+
+The optimiser of the exporter computes what follows from weights alone ahead of time: transposed matrices, rows of a
+table, sums. The graph as it was traced still has the nodes that do so; they are kept as a graph of their own, and run
+again for every new set of weights. What comes out is compared with the actor like every other export.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Self
+
+import numpy as np
+import onnx
+import onnxruntime
+from onnx import numpy_helper
+from onnxscript import optimizer
+from torch import Tensor
+
+from export.graphs import quiet, serialised, trace_decoder, trace_encoder
+from learning.network.actor import SequenceActor
+
+_PREFIX = "actor."
+"""Of the names of weights in a graph: the traced modules hold the actor under this name."""
+
+
+class Template:
+    """A traced graph, for any weights of the actor it was traced from.
+
+    Args:
+        traced: not optimised.
+    """
+
+    def __init__(self, traced: onnx.ModelProto) -> None:
+        with quiet():
+            self._graph = optimizer.optimize(onnx.ModelProto.FromString(traced.SerializeToString()))
+        weights = {initializer.name for initializer in traced.graph.initializer}
+        inputs = {item.name for item in traced.graph.input}
+        # What also comes from an input can only have been a shape: it stays as it is.
+        made = _descendants(traced, weights) - _descendants(traced, inputs)
+        names = [initializer.name for initializer in self._graph.graph.initializer]
+        self._weights = [name for name in names if name in weights]
+        self._folded = [name for name in names if name in made]
+        self._folding = _subgraph(traced, self._folded)
+
+    @classmethod
+    def encoder(cls, actor: SequenceActor) -> Self:
+        return cls(trace_encoder(actor, optimize=False))
+
+    @classmethod
+    def decoder(cls, actor: SequenceActor) -> Self:
+        return cls(trace_decoder(actor, optimize=False))
+
+    def weighted(self, actor: SequenceActor) -> bytes:
+        """The graph with the weights of ``actor``."""
+        named = (*actor.named_parameters(), *actor.named_buffers())
+        values = {f"{_PREFIX}{name}": _array(tensor) for name, tensor in named}
+        _fill(self._folding, values)
+        if self._folded:
+            session = onnxruntime.InferenceSession(
+                self._folding.SerializeToString(), providers=["CPUExecutionProvider"]
+            )
+            values |= dict(zip(self._folded, session.run(self._folded, {}), strict=True))
+        _fill(self._graph, {name: values[name] for name in (*self._weights, *self._folded)})
+        return serialised(self._graph)
+
+
+def _fill(model: onnx.ModelProto, values: Mapping[str, np.ndarray]) -> None:
+    for initializer in model.graph.initializer:
+        if initializer.name in values:
+            initializer.CopyFrom(numpy_helper.from_array(values[initializer.name], initializer.name))
+
+
+def _descendants(model: onnx.ModelProto, names: set[str]) -> set[str]:
+    """What nodes make out of ``names``, directly or not."""
+    made: set[str] = set()
+    for node in model.graph.node:  # in the order in which they can be computed
+        if (names | made).intersection(node.input):
+            made.update(node.output)
+    return made
+
+
+def _subgraph(model: onnx.ModelProto, outputs: list[str]) -> onnx.ModelProto:
+    """The nodes that ``outputs`` come from."""
+    wanted, nodes = set(outputs), []
+    for node in reversed(model.graph.node):
+        if wanted.intersection(node.output):
+            nodes.append(node)
+            wanted.update(node.input)
+    graph = onnx.helper.make_graph(
+        nodes[::-1],
+        "folding",
+        [],
+        [onnx.helper.make_empty_tensor_value_info(name) for name in outputs],
+        [initializer for initializer in model.graph.initializer if initializer.name in wanted],
+    )
+    return onnx.helper.make_model(graph, opset_imports=model.opset_import, ir_version=model.ir_version)
+
+
+def _array(tensor: Tensor) -> np.ndarray:
+    return np.ascontiguousarray(tensor.detach().cpu().numpy())
