@@ -153,7 +153,7 @@ class Exchange:
             return
         targets = self._aside.think(look)
         if np.isfinite(targets).all():
-            trial.see(look, targets)
+            trial.see(look, targets, same_past=True)
             self._judge(Mind(trial.policy))
 
     def _judge(self, mind: Mind) -> None:

@@ -72,11 +72,12 @@ class Trial:
         """What it has seen so far is of another time; what was compared counts."""
         self.mind, self._since_ns = Mind(self.policy), None
 
-    def see(self, look: Look, driving: Float) -> None:
-        """One policy step.
+    def see(self, look: Look, driving: Float, *, same_past: bool = False) -> None:
+        """One policy step. Nothing is compared before both have seen the same past, so that histories do not count.
 
         Args:
             driving: finite targets the other policy made of the same look [rad], shape (chunk, joints).
+            same_past: they have, although this one has not seen all that its history could hold.
         """
         if self.refusal is not None:
             return
@@ -85,6 +86,8 @@ class Trial:
         mine = self.mind.think(look)
         if not np.isfinite(mine).all():
             self.refusal = f"says NaN, after {self.chunks} chunks"
+            return
+        if not (same_past or self.has_seen_all):
             return
         both = min(len(mine), len(driving))
         apart = np.abs(mine[:both] - driving[:both])
