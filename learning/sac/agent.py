@@ -1,39 +1,18 @@
-"""The learner's mind: actor, critics, targets, temperature and their optimisers, and one update of all of them."""
+"""The learner's state: what learns and the moments of its optimisers; one update of all of it."""
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Mapping
-from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from learning.network.actor import Sampled, SequenceActor
-from learning.network.config import DecoderKind
-from learning.network.critic import Critics
-from learning.network.vision import FrameEncoder
-from learning.replay.batch import Batch, History
-from learning.sac.objectives import Sight, clone, critic_loss, mixed, policy_loss, rows_of, taught
-from learning.sac.settings import Objective, Settings
-from learning.sac.targets import aggregate, chunk_target
-from learning.sac.temperature import Temperature
+from learning.network.actor import SequenceActor
+from learning.replay.batch import Batch
+from learning.sac.mind import Mind
+from learning.sac.settings import Settings
 from spec.errors import CadenzaError, MisfitError
-
-
-class Chance(NamedTuple):
-    """All that is random in one update."""
-
-    now: Tensor
-    """Standard normal, shape (batch, C, A): what the actor would do."""
-    later: Tensor
-    """Likewise, for the target."""
-    fed: Tensor
-    """Likewise, on the examples fed back in cloning."""
-    pair: tuple[int, int]
-    """Two different critics."""
 
 
 class Agent:
@@ -48,37 +27,15 @@ class Agent:
     """
 
     def __init__(self, actor: SequenceActor, settings: Settings) -> None:
-        config = actor.config
-        if settings.h > config.act_chunk_size and settings.objective is Objective.CHUNK:
-            raise MisfitError(f"h {settings.h} is longer than the actor's chunk of {config.act_chunk_size}")
-        self.actor, self.settings = actor.eval(), settings
-        self.device = actor.mean_head.weight.device
-        self._frames = settings.critic_frames(config.obs_history_length)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(settings.seed)
-            critics = Critics(
-                config,
-                frames=self._frames,
-                steps=settings.window,
-                critics=settings.critics,
-                hidden=settings.critic_hidden,
-                layers=settings.critic_layers,
-                own_encoder=not settings.freeze_encoder,
-            )
-        if critics.frame is not None:
-            critics.frame.load_state_dict(actor.frame.state_dict())
-        self.critics = critics.to(self.device).eval()
-        self.targets = copy.deepcopy(self.critics).requires_grad_(requires_grad=False)
-        self.temperature = Temperature(settings.temperature).to(self.device)
+        self.mind = Mind(actor, settings)
+        self.actor, self.settings = actor, settings
         self.skipped = 0
         """Batches without a finite loss so far."""
         self._bad = 0
-        actor.requires_grad_()
-        actor.frame.requires_grad_(not settings.freeze_encoder)
         self._optimizers = {
             "actor": _adam(actor, settings.actor_lr),
-            "critic": _adam(self.critics, settings.critic_lr),
-            "temperature": _adam(self.temperature, settings.temperature_lr),
+            "critic": _adam(self.mind.critics, settings.critic_lr),
+            "temperature": _adam(self.mind.temperature, settings.temperature_lr),
         }
 
     def update(self, batch: Batch, step: int) -> dict[str, float]:
@@ -95,15 +52,12 @@ class Agent:
             MisfitError: windows of another length.
             CadenzaError: no finite loss for ``settings.patience`` batches in a row.
         """
-        self.actor.eval()  # whoever exports it or looks at it may have left it otherwise
-        losses, facts = self._losses(batch, step)
-        norms = {name: self._gradients(name, loss) for name, loss in losses.items()}
-        facts |= {f"{name}_loss": loss for name, loss in losses.items()}
-        facts |= {f"{name}_gradient": norm for name, norm in norms.items()}
-        numbers = dict(
-            zip(facts, torch.stack([fact.detach().float() for fact in facts.values()]).tolist(), strict=True)
-        )
-        if not all(math.isfinite(numbers[f"{name}_{what}"]) for name in losses for what in ("loss", "gradient")):
+        self.mind.eval()  # whoever exports the actor or looks at it may have left it otherwise
+        losses, facts = self.mind.losses(batch, step)
+        norms = {f"{name}_gradient": self._gradients(name, loss) for name, loss in losses.items()}
+        decisive = {f"{name}_loss": loss for name, loss in losses.items()} | norms
+        numbers = _floats(facts | decisive)
+        if not all(math.isfinite(numbers[name]) for name in decisive):
             self._skip(step)
             return numbers | {"skipped": 1.0}
         self._bad = 0
@@ -115,9 +69,7 @@ class Agent:
 
     def tensors(self) -> dict[str, Tensor]:
         """Everything that the next update depends on, copied."""
-        found = {"skipped": torch.tensor([self.skipped, self._bad])}
-        for prefix, module in self._modules().items():
-            found |= {f"{prefix}.{name}": tensor for name, tensor in module.state_dict().items()}
+        found = {"skipped": torch.tensor([self.skipped, self._bad]), **self.mind.state_dict()}
         for name, optimizer in self._optimizers.items():
             for index, moments in optimizer.state_dict()["state"].items():
                 found |= {f"adam.{name}.{index}.{moment}": tensor for moment, tensor in moments.items()}
@@ -127,137 +79,33 @@ class Agent:
         """Take up what :meth:`tensors` gave. The next update is then, on a CPU, the same to the bit.
 
         Raises:
-            MisfitError: of another agent: a tensor is missing, not ours, or has another shape.
+            MisfitError: of another learner: a tensor is missing, not ours, or has another shape. Nothing was changed.
         """
-        own = self.tensors()
+        wanted = {"skipped": torch.zeros(2), **self.mind.state_dict()}
         moments: dict[str, dict[int, dict[str, Tensor]]] = {name: {} for name in self._optimizers}
         for name, tensor in tensors.items():
             if name.startswith("adam."):
-                part, index, moment = _moment(name)
-                if part not in moments:
-                    raise MisfitError(f"state of another learner: {name} is not ours")
+                part, index, moment = self._moment(name, tensor)
                 moments[part].setdefault(index, {})[moment] = tensor.clone()
-            elif name not in own or own[name].shape != tensor.shape:
-                raise MisfitError(f"state of another learner: {name} of shape {tuple(tensor.shape)} is not ours")
-        for name in own.keys() - tensors.keys():
-            if not name.startswith("adam."):
-                raise MisfitError(f"state of another learner: {name} is missing")
-        for prefix, module in self._modules().items():
-            module.load_state_dict({name: tensors[f"{prefix}.{name}"] for name in module.state_dict()})
+            elif name not in wanted or wanted[name].shape != tensor.shape:
+                raise _foreign(f"{name} of shape {tuple(tensor.shape)} is not ours")
+        for name in wanted.keys() - tensors.keys():
+            raise _foreign(f"{name} is missing")
+        self.mind.load_state_dict({name: tensors[name] for name in self.mind.state_dict()})
         for name, optimizer in self._optimizers.items():
             optimizer.load_state_dict({**optimizer.state_dict(), "state": moments[name]})
         self.skipped, self._bad = (int(count) for count in tensors["skipped"].tolist())
 
-    def _modules(self) -> dict[str, nn.Module]:
-        return {
-            "actor": self.actor,
-            "critics": self.critics,
-            "targets": self.targets,
-            "temperature": self.temperature,
-        }
-
-    def _losses(self, batch: Batch, step: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Loss of each part that learns at this update, and what else is worth knowing; scalars all."""
-        settings, actor, config = self.settings, self.actor, self.actor.config
-        chance = self._chance(len(batch), step)
-        now = Sight.of(actor, self._here(batch.now))
-        losses: dict[str, Tensor] = {}
-        facts: dict[str, Tensor] = {}
-        seen = now.newest(self._frames)
-        features: Tensor | None = None
-        if settings.scores:
-            features = self._encoded(seen)
-            actions = actor.normalization.action(self._windows(batch))
-            values = self.critics(features, seen.mask, actions)
-            target = self._target(batch, chance)
-            losses["critic"] = critic_loss(values, target)
-            facts |= {"q": values.mean(), "q_spread": values.std(0).mean(), "target": target.mean()}
-        if not settings.actor_learns(step):
-            return losses, facts
-        known = batch.expert_mask.to(self.device)
-        expert = actor.normalization.action(batch.expert.to(self.device))
-        drawn, cloning = self._imagine(now, expert, known, chance, settings.bc_weight(step))
-        policy = torch.zeros((), device=self.device)
-        if drawn is not None and features is not None:
-            values = self.critics(features.detach(), seen.mask, drawn.actions[:, : settings.window])
-            log_prob, alpha = drawn.log_prob, self.temperature()
-            policy = policy_loss(log_prob, values, alpha, settings)
-            goal = settings.entropy_target(config.act_chunk_size, config.action_dim)
-            losses["temperature"] = self.temperature.loss(log_prob, goal)
-            facts |= {"policy_loss": policy, "policy_q": values.mean(), "entropy": -log_prob.mean(), "alpha": alpha}
-        weight = settings.bc_weight(step)
-        losses["actor"] = mixed(policy, cloning, weight, known.any(), settings)
-        facts |= {"bc_loss": cloning, "bc_weight": torch.tensor(weight, device=self.device)}
-        return losses, facts
-
-    def _imagine(
-        self, now: Sight, expert: Tensor, known: Tensor, chance: Chance, weight: float
-    ) -> tuple[Sampled | None, Tensor]:
-        """What the actor would do, as far as the entropy term covers it, and the loss of cloning.
-
-        What has no weight is not worked out: None, or zero.
-        """
-        settings, actor, config = self.settings, self.actor, self.actor.config
-        memory = actor.remember(self._features(now, actor.frame), now.mask)
-        steps = settings.entropy_steps(config.act_chunk_size)
-        rows = known.any(-1).nonzero()[:, 0]
-        if config.decoder is DecoderKind.PARALLEL:
-            hidden = actor.hidden(memory, expert)  # which does not look at what is fed: one pass serves both
-            drawn = actor.drawn(hidden, chance.now, steps) if settings.scores else None
-            return drawn, clone(actor, hidden[rows], expert[rows], known[rows], settings)
-        drawn = actor.decode(memory, chance.now, steps) if settings.scores else None
-        if not weight:
-            return drawn, torch.zeros((), device=self.device)
-        hidden = taught(actor, rows_of(memory, rows), expert[rows], known[rows], chance.fed[rows], settings)
-        return drawn, clone(actor, hidden, expert[rows], known[rows], settings)
-
-    @torch.no_grad()
-    def _target(self, batch: Batch, chance: Chance) -> Tensor:
-        """What the critics should say of the windows, shape (batch,)."""
-        settings, actor, config = self.settings, self.actor, self.actor.config
-        later = Sight.of(actor, self._here(batch.later))
-        steps = settings.entropy_steps(config.act_chunk_size) if settings.entropy_in_backup else settings.window
-        drawn = actor.decode(actor.remember(later.encoded(actor.frame), later.mask), chance.later, steps)
-        seen = later.newest(self._frames)
-        features = seen.encoded(actor.frame if self.targets.frame is None else self.targets.frame)
-        values = self.targets(features, seen.mask, drawn.actions[:, : settings.window])
-        value = aggregate(settings.agg, values, chance.pair)
-        if settings.entropy_in_backup:
-            value = value - self.temperature() * drawn.log_prob
-        rewards, length, bootstrap = (x.to(self.device) for x in (batch.rewards, batch.length, batch.bootstrap))
-        target = chunk_target(rewards, length, bootstrap, value, settings.gamma)
-        if settings.value_low is None and settings.value_high is None:
-            return target
-        return target.clamp(settings.value_low, settings.value_high)
-
-    def _encoded(self, sight: Sight) -> Tensor:
-        """Features for the critics, from their own encoder or from the actor's where that is frozen."""
-        return self._features(sight, self.actor.frame if self.critics.frame is None else self.critics.frame)
-
-    def _features(self, sight: Sight, frame: FrameEncoder) -> Tensor:
-        with torch.set_grad_enabled(not self.settings.freeze_encoder):
-            return sight.encoded(frame)
-
-    def _windows(self, batch: Batch) -> Tensor:
-        if batch.actions.shape[1] != self.settings.window:
-            raise MisfitError(
-                f"batch: windows of {batch.actions.shape[1]} steps; objective {self.settings.objective} "
-                f"learns from windows of {self.settings.window}"
-            )
-        return batch.actions.to(self.device)
-
-    def _here(self, history: History) -> History:
-        images = {name: image.to(self.device) for name, image in history.images.items()}
-        return History(history.state.to(self.device), images, history.mask.to(self.device))
-
-    def _chance(self, rows: int, step: int) -> Chance:
-        """Drawn on the CPU, so that it is the same on every device."""
-        config = self.actor.config
-        seeds = np.random.SeedSequence((self.settings.seed, step)).generate_state(2, np.uint64)
-        generator = torch.Generator().manual_seed(int(seeds[0]))
-        noise = torch.randn(3, rows, config.act_chunk_size, config.action_dim, generator=generator).to(self.device)
-        first, second = np.random.default_rng(int(seeds[1])).choice(self.settings.critics, 2, replace=False)
-        return Chance(noise[0], noise[1], noise[2], (int(first), int(second)))
+    def _moment(self, name: str, tensor: Tensor) -> tuple[str, int, str]:
+        """``adam.actor.3.exp_avg`` → its parts."""
+        try:
+            _, part, index, moment = name.split(".")
+            parameter = self._optimizers[part].param_groups[0]["params"][int(index)]
+        except (ValueError, KeyError, IndexError):
+            raise _foreign(f"{name} is not ours") from None
+        if tensor.shape != (() if moment == "step" else parameter.shape):
+            raise _foreign(f"{name} of shape {tuple(tensor.shape)} is not ours")
+        return part, int(index), moment
 
     def _gradients(self, name: str, loss: Tensor) -> Tensor:
         """Put the clipped gradient of ``loss`` into the parameters of one part, and nobody else's; returns its norm."""
@@ -278,17 +126,19 @@ class Agent:
     @torch.no_grad()
     def _follow(self) -> None:
         """The target critics go after the critics, encoder and all."""
-        torch._foreach_lerp_(list(self.targets.parameters()), list(self.critics.parameters()), self.settings.ema)
+        mind = self.mind
+        torch._foreach_lerp_(list(mind.targets.parameters()), list(mind.critics.parameters()), self.settings.ema)
 
 
 def _adam(module: nn.Module, rate: float) -> torch.optim.Adam:
     return torch.optim.Adam([p for p in module.parameters() if p.requires_grad], lr=rate, fused=True)
 
 
-def _moment(name: str) -> tuple[str, int, str]:
-    """``adam.actor.3.exp_avg`` → its parts."""
-    try:
-        _, part, index, moment = name.split(".")
-        return part, int(index), moment
-    except ValueError:
-        raise MisfitError(f"state of another learner: {name} is not ours") from None
+def _floats(scalars: Mapping[str, Tensor]) -> dict[str, float]:
+    """As numbers, waiting for the device once."""
+    values = torch.stack([value.detach().float() for value in scalars.values()]).tolist()
+    return dict(zip(scalars, values, strict=True))
+
+
+def _foreign(what: str) -> MisfitError:
+    return MisfitError(f"state of another learner: {what}")

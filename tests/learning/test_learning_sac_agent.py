@@ -43,9 +43,9 @@ def _changed(before: dict[str, torch.Tensor], after: dict[str, torch.Tensor]) ->
 
 
 def _seen(agent: Agent, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-    sight = Sight.of(agent.actor, batch.now).newest(agent.critics.frames)
-    assert agent.critics.frame is not None
-    return sight.encoded(agent.critics.frame), sight.mask
+    sight = Sight.of(agent.actor, batch.now).newest(agent.mind.critics.frames)
+    assert agent.mind.critics.frame is not None
+    return sight.encoded(agent.mind.critics.frame), sight.mask
 
 
 @pytest.mark.parametrize("objective", list(Objective))
@@ -110,7 +110,7 @@ def test_every_scored_action_moves_the_value(decoder: DecoderKind) -> None:
     batch = _batch(agent)
     actions = batch.actions.clone().requires_grad_()
     features, mask = _seen(agent, batch)
-    values = agent.critics(features, mask, actions)
+    values = agent.mind.critics(features, mask, actions)
     assert values.shape == (3, 8)
     for critic in values:
         (gradient,) = torch.autograd.grad(critic.sum(), actions, retain_graph=True)
@@ -167,9 +167,9 @@ def test_target_entropy_fits_the_steps_that_entropy_covers(objective: Objective)
 def test_temperature_falls_where_there_is_more_entropy_than_wanted() -> None:
     for target, sign in ((-1000.0, -1.0), (1000.0, 1.0)):
         agent = _agent(target_entropy=target)
-        before = float(agent.temperature())
+        before = float(agent.mind.temperature())
         agent.update(_batch(agent), 0)
-        assert (float(agent.temperature()) - before) * sign > 0.0
+        assert (float(agent.mind.temperature()) - before) * sign > 0.0
 
 
 @pytest.mark.parametrize("decoder", DECODERS)
@@ -181,9 +181,9 @@ def test_the_actors_loss_is_the_formula(objective: Objective, decoder: DecoderKi
     with torch.no_grad():
         actor, window = agent.actor, agent.settings.window
         memory = actor.remember(actor.encode_history(batch.now.state, {}), batch.now.mask)
-        drawn = actor.decode(memory, agent._chance(8, step).now)
+        drawn = actor.decode(memory, agent.mind.chance(8, step).now)
         features, mask = _seen(agent, batch)
-        values = agent.critics(features, mask, drawn.actions[:, :window])
+        values = agent.mind.critics(features, mask, drawn.actions[:, :window])
         by_step = drawn.distribution.log_prob(drawn.pre_tanh)
         expert = actor.normalization.action(batch.expert)
         means = actor.distribution(memory, torch.where(batch.expert_mask[..., None], expert, 0.0)).mean_action()
@@ -191,10 +191,10 @@ def test_the_actors_loss_is_the_formula(objective: Objective, decoder: DecoderKi
         alpha = 0.2
         match objective:
             case Objective.CHUNK:
-                assert agent.critics.frames == 3
+                assert agent.mind.critics.frames == 3
                 wanted = (alpha * by_step[:, :H].sum(1) - values.mean(0)).mean() + 0.6 * cloning
             case Objective.SEED:
-                assert agent.critics.frames == 1
+                assert agent.mind.critics.frames == 1
                 policy = (alpha * by_step.sum(1) - values.amin(0)).mean()
                 wanted = 0.4 * policy + 0.6 * cloning
             case _:

@@ -85,11 +85,11 @@ def test_value_of_a_sparse_chain() -> None:
     for step in range(300):
         agent.update(store.draw(np.random.default_rng((0, step)), 64), step)
     with torch.no_grad():
-        assert agent.critics.frame is not None
+        assert agent.mind.critics.frame is not None
         sight = actor.normalization.state(torch.arange(float(length))[:, None])
-        features = agent.critics.frame(sight, {})[:, None]
+        features = agent.mind.critics.frame(sight, {})[:, None]
         mask = torch.ones(length, 1, dtype=torch.bool)
-        found = agent.critics(features, mask, torch.full((length, h, 1), FORWARD)).mean(0)
+        found = agent.mind.critics(features, mask, torch.full((length, h, 1), FORWARD)).mean(0)
     wanted = gamma ** torch.arange(length - 1.0, -1.0, -1.0)
     assert ((found - wanted) / wanted).abs().max() <= 0.02
 
