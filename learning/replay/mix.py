@@ -55,6 +55,8 @@ class Mixed:
         Raises:
             CadenzaError: there is nothing to draw from.
         """
+        if not len(self):
+            raise CadenzaError("replay: neither demonstrations nor experience to learn from")
         shown = round(self.share * batch)
         corrections = self._corrections(rng, shown)
         parts: list[tuple[Source | None, int]] = [
@@ -63,8 +65,6 @@ class Mixed:
             (self._online, batch - shown),
         ]
         drawn = [source.draw(rng, count) for source, count in parts if source is not None and count]
-        if not drawn:
-            raise CadenzaError("replay: neither demonstrations nor experience to learn from")
         whole = drawn[0]
         for part in drawn[1:]:
             whole = whole.joined(part)
