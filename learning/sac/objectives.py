@@ -21,6 +21,9 @@ from learning.sac.settings import Objective, Settings
 _SPREAD_WEIGHT = 0.01
 """Of the likelihood of σ where nothing but cloning teaches it, as in :mod:`learning.cloning.warmup`."""
 
+_LEAST_VALUE = 0.01
+"""Values of fresh critics lie about zero; what is divided by them must not swamp the rest."""
+
 
 class Sight(NamedTuple):
     """A batch of histories, normalised once for all who encode them; frames lie one after the other."""
@@ -90,7 +93,7 @@ def critic_loss(values: Tensor, target: Tensor) -> Tensor:
 
 
 def policy_loss(log_prob: Tensor, values: Tensor, alpha: Tensor, settings: Settings) -> Tensor:
-    """α · log π − Q, a scalar.
+    """α · log π − Q, a scalar, divided by the mean of |Q| where ``settings`` say so.
 
     Args:
         log_prob: joint, of the steps that the entropy term covers, shape (batch,).
@@ -98,7 +101,8 @@ def policy_loss(log_prob: Tensor, values: Tensor, alpha: Tensor, settings: Setti
         alpha: temperature.
     """
     value = values.amin(0) if settings.objective is Objective.SEED else values.mean(0)
-    return (alpha * log_prob - value).mean()
+    loss = (alpha * log_prob - value).mean()
+    return loss / value.detach().abs().mean().clamp_min(_LEAST_VALUE) if settings.value_scale else loss
 
 
 def mixed(policy: Tensor, cloning: Tensor, weight: float, examples: Tensor, settings: Settings) -> Tensor:

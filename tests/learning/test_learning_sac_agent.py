@@ -359,6 +359,20 @@ def test_entropy_in_the_backup_is_a_choice() -> None:
     assert plain.update(batch, 0)["target"] != soft.update(batch, 0)["target"]
 
 
+def test_cloning_weighs_the_same_whatever_rewards_are_counted_in() -> None:
+    """Values ten times as large, and α with them: the same loss."""
+    losses = []
+    for scale in (1.0, 10.0):
+        agent = _agent(value_scale=True, temperature=0.1 * scale)
+        last = agent.mind.critics.layers[-1]
+        with torch.no_grad():
+            last.bias += 0.5
+            last.weight *= scale
+            last.bias *= scale
+        losses.append(agent.update(_batch(agent), 0)["actor_loss"])
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+
+
 def test_targets_stay_within_what_rewards_allow() -> None:
     agent = _agent(value_low=0.4, value_high=0.4001)
     assert agent.update(_batch(agent), 0)["target"] == pytest.approx(0.4, abs=1e-3)
