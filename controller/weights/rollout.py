@@ -299,7 +299,7 @@ class Rollout:
             self._settle(request, f"weights {found.weights} drove in this run already, with other content")
             return
         request.bundle, request.state = found, "loading"
-        request.back = known is not None and found.weights < self.driving.weights
+        request.back = request.by == "shelf" and known is not None and found.weights < self.driving.weights
 
     def _settle(self, request: Request, why: str, *, bar: bool = True) -> None:
         """It does not come to drive."""
