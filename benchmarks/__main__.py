@@ -28,6 +28,8 @@ BENCHMARKS = (
     "recorder",
     "recording",
     "kills",
+    "swap",
+    "replay",
 )
 
 

@@ -109,14 +109,14 @@ class Disk:
         column, width = self._columns[name], self._columns[name].row_bytes
         out = np.empty((len(rows), *column.shape), column.dtype)
         view = out.view(np.uint8).reshape(-1).data
-        edges = (np.flatnonzero(np.diff(rows) != 1) + 1).tolist()
-        for begin, end in zip([0, *edges] if len(rows) else [], [*edges, len(rows)], strict=False):
-            done, first = begin, int(rows[begin])
-            while done < end:
-                segment, slot = divmod(first + done - begin, self._rows)
-                part = min(end - done, self._rows - slot)
-                self._fill(segment, self._offsets[name] + slot * width, view[done * width : (done + part) * width])
-                done += part
+        segment, slot = np.divmod(rows, self._rows)
+        begins = np.append(np.flatnonzero((np.diff(rows, prepend=-2) != 1) | (slot == 0)), len(rows))
+        places = (begins * width).tolist()
+        offsets = (self._offsets[name] + slot[begins[:-1]] * width).tolist()
+        for number, offset, begin, end in zip(
+            segment[begins[:-1]].tolist(), offsets, places[:-1], places[1:], strict=True
+        ):
+            self._fill(number, offset, view[begin:end])
         return out
 
     def sync(self) -> None:
@@ -174,20 +174,21 @@ class Disk:
         return self._folder / f"{segment:08d}.rows"
 
     def _file(self, segment: int, make: bool = False) -> int:
-        if segment not in self._files:
-            self._files[segment] = os.open(self._path(segment), os.O_RDWR | (os.O_CREAT if make else 0), 0o644)
-            os.posix_fadvise(self._files[segment], 0, 0, os.POSIX_FADV_RANDOM)
-        return self._files[segment]
+        if (file := self._files.get(segment)) is None:
+            file = os.open(self._path(segment), os.O_RDWR | (os.O_CREAT if make else 0), 0o644)
+            os.posix_fadvise(file, 0, 0, os.POSIX_FADV_RANDOM)
+            self._files[segment] = file
+        return file
 
     def _fill(self, segment: int, offset: int, view: memoryview) -> None:
         try:
-            while view:
-                read = os.preadv(self._file(segment), [view], offset)
-                if not read:
+            read = os.preadv(self._file(segment), [view], offset)
+            while read < len(view):
+                if not (more := os.preadv(self._file(segment), [view[read:]], offset + read)):
                     raise SpecError(
                         str(self._path(segment)), "cut short", "the store is damaged; choose another folder"
                     )
-                view, offset = view[read:], offset + read
+                read += more
         except OSError as error:
             raise _of_disk(self._path(segment), error) from None
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from array import array
+
 import numpy as np
 
 from spec.arrays import Bool, Int
@@ -11,8 +13,7 @@ class Stretches:
     """A set of row numbers that grows at its end."""
 
     def __init__(self) -> None:
-        self._begin: list[int] = []
-        self._end: list[int] = []
+        self._begin, self._end = array("q"), array("q")
         self._arrays: tuple[Int, Int] | None = None
 
     def add(self, first: int, flags: Bool) -> None:
