@@ -11,6 +11,7 @@ _VERBS = {
     "warmup": ("cadenza.commands.learn_warmup", "clone demonstrations"),
     "online": ("cadenza.commands.learn_online", "go on learning from the episodes of a robot at work"),
     "reward": ("cadenza.commands.learn_reward", "train a classifier of success from episodes that somebody judged"),
+    "offer": ("cadenza.commands.learn_offer", "say which bundle the robots drive, an older one to go back"),
     "serve": ("cadenza.commands.learn_serve", "take in episodes of robots on other machines, and offer them bundles"),
     "eval": ("cadenza.commands.learn_eval", "try a checkpoint in the virtual arm, in simulated time"),
 }

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
 import re
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -21,9 +21,10 @@ from rich.progress import BarColumn, DownloadColumn, TextColumn, TransferSpeedCo
 from rich.progress import Progress as Bar
 
 from cadenza.arguments import parse
+from cadenza.background import give_way
 from cadenza.shelf_copy import ShelfCopy
 from cadenza.syncing import LONG_POLL_S, LOOK_S, Progress, Report, Sending, bring, keep_on
-from learning.fleet.client import Link, check_address
+from learning.fleet.client import AccessError, Link, LinkError, check_address
 from learning.fleet.names import checked_name
 from learning.fleet.outbox import Outbox
 from learning.fleet.token import read_token
@@ -65,6 +66,8 @@ class Args:
     """An episode is sent so long after it was last written: it may yet be labelled or discarded [s]."""
     limit_kb_s: float | None = None
     """Most that goes out [kB/s]."""
+    beside: Path | None = None
+    """Robot file, where this runs on the PC that controls the robot: its control core is left alone."""
     keep_bundles: int = 20
     """Bundles that stay, to go back to; 0 keeps all."""
     once: bool = False
@@ -76,8 +79,10 @@ class Args:
 def main(argv: Sequence[str]) -> int:
     args = parse(Args, argv, "sync")
     robot = _checked(args)
-    os.nice(max(_NICE - os.getpriority(os.PRIO_PROCESS, 0), 0))
+    give_way(_NICE, args.beside)
     stop = threading.Event()
+    if args.bundles is not None:
+        args.bundles.mkdir(parents=True, exist_ok=True)  # whoever follows it may be started before the learner answers
     with _shown(args.json) as (report, progress):
         sending = Sending(robot, [Outbox(folder, args.settle_s) for folder in args.episodes], report, progress)
         copy = None if args.bundles is None else ShelfCopy(args.bundles, args.keep_bundles)
@@ -89,10 +94,20 @@ def main(argv: Sequence[str]) -> int:
                 rejected = sending.rejected(link)
                 report({"event": "done", "rejected": rejected})
                 return 1 if rejected else 0
-        with _link(args, stop) as link:
-            report({"event": "linked", "server": args.server, "learner": link.identity(), "robot": robot})
+        _first_contact(args, robot, report, stop)
         _go_on(args, sending, copy, report, stop)
     return 0
+
+
+def _first_contact(args: Args, robot: str, report: Report, stop: threading.Event) -> None:
+    """A wrong token or certificate ends it here, where somebody watches; without a network it just begins later."""
+    with _link(args, stop) as link:
+        try:
+            report({"event": "linked", "server": args.server, "learner": link.identity(), "robot": robot})
+        except AccessError:
+            raise
+        except LinkError as error:
+            report({"event": "trouble", "what": "link", "why": str(error)})
 
 
 def _go_on(args: Args, sending: Sending, copy: ShelfCopy | None, report: Report, stop: threading.Event) -> None:
@@ -106,15 +121,23 @@ def _go_on(args: Args, sending: Sending, copy: ShelfCopy | None, report: Report,
         with _link(args, stop) as link:
             keep_on(lambda: bring(link, copy, report, LONG_POLL_S), "bundles", 0.0, stop, report)
 
-    signal.signal(signal.SIGTERM, lambda *_: stop.set())
-    threads = [threading.Thread(target=send, daemon=True)] if args.episodes else []
+    tasks = [send] if args.episodes else []
     if copy is not None:
-        threads.append(threading.Thread(target=fetch, args=(copy,), daemon=True))
-    for thread in threads:
-        thread.start()
+        tasks.append(lambda: fetch(copy))
+    ended = SimpleQueue[BaseException | None]()
+
+    def watched(task: Callable[[], None]) -> None:
+        try:
+            task()
+        except BaseException as error:  # noqa: BLE001  # raised again in the main thread
+            ended.put(error)
+
+    signal.signal(signal.SIGTERM, lambda *_: ended.put(None))
+    for task in tasks:
+        threading.Thread(target=watched, args=(task,), daemon=True).start()
     try:
-        while not stop.wait(0.5):
-            pass
+        if (error := ended.get()) is not None:
+            raise error
     finally:
         stop.set()
 

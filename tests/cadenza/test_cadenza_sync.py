@@ -42,6 +42,11 @@ from spec.robot import Robot
 from spec.robotfile import load_robot
 
 
+@pytest.fixture(autouse=True)
+def _tests_stay_as_urgent_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cadenza.commands.sync.give_way", lambda *_: None)
+
+
 @pytest.fixture(scope="module")
 def robot() -> Robot:
     return load_robot(Path("robots/virtual.yaml"))
@@ -358,6 +363,29 @@ def test_the_version_goes_back_only_when_the_learner_says_so(tmp_path: Path) -> 
     assert copy.follow(nearby) is not None
 
 
+def test_an_operator_has_all_robots_go_back(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shelf, nearby = tmp_path / "shelf", Nearby(tmp_path / "shelf")
+    copy = ShelfCopy(tmp_path / "copy")
+    for weights in (1, 2):
+        put(shelf, weights)
+    copy.follow(nearby)  # type: ignore[arg-type]
+    command = ["learn", "offer", "--bundles", str(shelf)]
+    assert main([*command, "--weights", "3"]) == 2
+    assert "valid: 1, 2" in capsys.readouterr().err
+    (shelf / "weights-000001" / "decoder.onnx").write_bytes(b"damaged")
+    assert main([*command, "--weights", "1"]) == 2
+    put(shelf, 1)
+    put(shelf, 2)
+    assert main([*command, "--weights", "1"]) == 0
+    assert "a rollback" in capsys.readouterr().out
+    copy.follow(nearby)  # type: ignore[arg-type]
+    newest = read_newest(tmp_path / "copy")
+    assert newest is not None
+    assert newest.weights == 1
+    assert main([*command, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["versions"] == [1, 2]
+
+
 def test_old_bundles_make_room(tmp_path: Path) -> None:
     shelf, copied = tmp_path / "shelf", tmp_path / "copy"
     nearby: Any = Nearby(shelf)
@@ -459,7 +487,6 @@ REFUSED = {
     "--server https://127.0.0.1:1 --limit-kb-s 0": "--limit-kb-s",
     "--server https://127.0.0.1:1 --name ../x": "--name",
     "--server https://127.0.0.1:1 --token-file nowhere": "nowhere",
-    "--server http://127.0.0.1:1": "127.0.0.1:1",
 }
 
 
