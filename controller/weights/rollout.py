@@ -22,6 +22,9 @@ from spec.manifest import MANIFEST_FILE
 
 LOOK_S = 1.0
 """How often a shelf is looked at [s]."""
+PATIENCE_S = 10.0
+"""A candidate from a shelf makes way for a newer one after this time [s]. A trial takes one or two; a learner that
+offers faster than that would otherwise never see any of its weights drive."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -49,6 +52,8 @@ class Request:
     state: str = "checking"
     """Then ``loading`` and ``shadow``."""
     bundle: Verified | None = None
+    since_s: float = 0.0
+    """Monotonic [s]."""
     back: bool = False
     """It drove before in this run."""
     told: bool = False
@@ -250,12 +255,12 @@ class Rollout:
         if self._looking is not None:
             if self._looking.done():
                 looking, self._looking = self._looking, None
-                self._heed(looking)
+                self._heed(looking, now_s)
         elif now_s >= self._look_s:
             self._look_s = now_s + LOOK_S
             self._looking = self._check(partial(read_newest, self.shelf))
 
-    def _heed(self, looking: Future[Verified | Newest | None]) -> None:
+    def _heed(self, looking: Future[Verified | Newest | None], now_s: float) -> None:
         """A shelf in disorder is told once, and looked at again."""
         try:
             newest = looking.result()
@@ -276,12 +281,13 @@ class Rollout:
         if not goes_back and newest.weights <= max(self._floor, self.driving.weights):
             return
         busy = self._request
-        if busy is not None and (busy.by != "shelf" or busy.what == newest.bundle):
-            if busy.by != "shelf":
-                self._heeded = None  # the operator's wish goes first; then this one
+        if busy is not None and busy.by == "shelf" and busy.what == newest.bundle:
+            return
+        if busy is not None and (busy.by != "shelf" or now_s < busy.since_s + PATIENCE_S):
+            self._heeded = None  # what is in hand goes first; then this one
             return
         assert self.shelf is not None  # noqa: S101 (it was looked at)
-        self._begin("shelf", newest.bundle)
+        self._begin("shelf", newest.bundle).since_s = now_s
         self._checking = self._check(partial(_on_offer, self.shelf, newest))
 
     def _take(self, request: Request, checking: Future[Verified | Newest | None]) -> None:

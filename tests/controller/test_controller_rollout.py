@@ -128,9 +128,23 @@ def test_what_was_refused_is_not_tried_again_but_its_successor_is(run: Run, shel
     run.drive(3)
 
 
-def test_a_newer_offer_takes_the_place_of_one_being_tried(run: Run, shelf: Path) -> None:
+def test_a_shelf_that_offers_faster_than_anything_can_be_tried(run: Run, shelf: Path) -> None:
+    put(shelf, 2)
+    run.look(2)
+    put(shelf, 3)
+    run.look(1)
+    put(shelf, 4)
+    run.look(1)
+    assert len(run.told) == 1
+    run.drive(2)
+    run.drive(4)
+    assert run.drove == [1, 2, 4]
+
+
+def test_a_newer_offer_takes_the_place_of_one_that_is_tried_for_long(run: Run, shelf: Path) -> None:
     put(shelf, 2)
     run.look()
+    assert run.look(20) == []
     put(shelf, 3)
     assert run.look() == ["swap_refused"]
     assert [command["weights"] for command in run.told] == [2, 3]
