@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from cadenza.commands import bench_takeover
+from cadenza.commands import bench_online, bench_takeover
 from spec.errors import SpecError
 
-_WHAT = {"takeover": (bench_takeover.main, "a policy at work, taken over and given back at random moments")}
+_WHAT = {
+    "takeover": (bench_takeover.main, "a policy at work, taken over and given back at random moments"),
+    "online": (bench_online.main, "a policy at work, corrected by hand, and a learner beside it"),
+}
 
 
 def main(argv: Sequence[str]) -> int:
