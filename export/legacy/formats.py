@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import warnings
 import zipfile
 from collections import Counter
 from collections.abc import Mapping
@@ -44,6 +45,7 @@ _LEARNER = {
 }
 """Parts of a learner beside its actor. The original's actor does not use them when it acts."""
 _TORCH_ERRORS = (
+    OSError,
     RuntimeError,
     pickle.UnpicklingError,
     EOFError,
@@ -97,7 +99,8 @@ def read_legacy(path: Path, form: Format | None = None) -> Legacy:
     Raises:
         SpecError: not there, damaged, foreign, holding code, or with tensors that belong to no known part.
     """
-    form = form or _form(path)
+    seen = _form(path)
+    form = form or seen
     config: dict[str, Any] = {}
     match form:
         case Format.WARMUP:
@@ -122,18 +125,20 @@ def _form(path: Path) -> Format:
         return Format.LEROBOT
     try:
         with path.open("rb") as file:
-            first = file.read(4)
+            first = file.read(9)
     except OSError as error:
         raise SpecError(str(path), error.strerror, "cannot read the checkpoint") from None
-    return Format.WARMUP if first == b"PK\x03\x04" or first[:1] == b"\x80" else Format.SAFETENSORS
+    # A file of tensors begins with the length of a JSON object and may have any first byte.
+    pickled = first[:1] == b"\x80" and first[8:] != b"{"
+    return Format.WARMUP if pickled or first[:4] == b"PK\x03\x04" else Format.SAFETENSORS
 
 
 def _read_warmup(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
-        # Mapped, so that the optimiser's moments, twice the size of the actor, are never read.
-        document = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path) or None)
-    except OSError as error:
-        raise SpecError(str(path), error.strerror, "cannot read the checkpoint") from None
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of files of other origin; those that cannot be read are refused
+            # Mapped, so that the optimiser's moments, twice the size of the actor, are never read.
+            document = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path) or None)
     except _TORCH_ERRORS as error:
         raise SpecError(str(path), _first_line(error), "cut off, foreign, or holding more than tensors") from None
     parts = {name: _tensors(document, name, path) for name in ("actor_state_dict", "encoder_state_dict")}
