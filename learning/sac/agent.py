@@ -61,6 +61,7 @@ class Agent:
             self._skip(step)
             return numbers | {"skipped": 1.0}
         self._bad = 0
+        self._optimizers["actor"].param_groups[0]["lr"] = self.settings.actor_rate(step)
         for name in losses:
             self._optimizers[name].step()
         if "critic" in losses:

@@ -49,7 +49,7 @@ class Settings(Section):
     agg: Agg = Agg.PAIR
     """Of the target critics. The actor follows the mean of its critics, and in ``seed`` the lowest."""
     value_scale: bool = False
-    """Divide α · log π − Q by the mean of |Q|, so that the weight of cloning beside it means the same whatever the rewards
+    """Divide α · log π − Q by the mean of |Q|, so that the weight of cloning beside it means the same whatever rewards
     are counted in (Fujimoto and Gu 2021)."""
     value_low: float | None = None
     """The least that anything can be worth, where the rewards tell; no target of the critics lies below."""
@@ -62,7 +62,10 @@ class Settings(Section):
     """Keep the actor's frame encoder as it is, and let the critics use it too; otherwise they have their own, which
     begins as a copy, and the target critics a slow copy of that."""
 
-    actor_lr: PositiveFloat = 3e-4
+    actor_lr: PositiveFloat = 1e-4
+    ramp: PositiveInt = 500
+    """Updates over which the actor's rate rises from nothing. Adam's first steps move every weight by the whole rate, and
+    a chunk by a good part of a radian, whatever the loss."""
     critic_lr: PositiveFloat = 3e-4
     temperature_lr: PositiveFloat = 3e-4
     clip: PositiveFloat = 10.0
@@ -137,6 +140,10 @@ class Settings(Section):
         if self.objective is Objective.SINGLE or not self.bc_initial:
             return 0.0
         return max(self.bc_final, self.bc_initial * math.pow(self.bc_final / self.bc_initial, step / self.bc_decay))
+
+    def actor_rate(self, step: int) -> float:
+        """The actor's learning rate at update ``step``."""
+        return self.actor_lr * min(1.0, max(1, step + 1 - self.critic_warmup) / self.ramp)
 
     def actor_learns(self, step: int) -> bool:
         """Whether update ``step`` moves the actor."""

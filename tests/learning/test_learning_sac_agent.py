@@ -24,7 +24,7 @@ SCORED = [Objective.CHUNK, Objective.SEED, Objective.SINGLE]
 
 
 def _settings(**changes) -> Settings:
-    chosen = {"h": H, "critics": 3, "critic_hidden": 16, "feedback_noise": 0.0, "actor_lr": 1e-3}
+    chosen = {"h": H, "critics": 3, "critic_hidden": 16, "feedback_noise": 0.0, "actor_lr": 1e-3, "ramp": 1}
     return Settings(**{**chosen, **changes})
 
 
@@ -351,6 +351,22 @@ def test_the_actor_waits_for_the_critics() -> None:
         assert ("actor" in parts) == ("temperature" in parts)
         moved.append("actor" in parts)
     assert moved == [False, False, True, False, True, False]
+
+
+def test_the_actor_sets_out_slowly() -> None:
+    """Ten updates of a fresh optimiser once moved a shipped policy's chunk by 0.44 rad, and the robot refused it."""
+    moved = []
+    for ramp in (1, 1000):
+        agent = _agent(ramp=ramp, critic_warmup=5)
+        batch = _batch(agent)
+        before = agent.actor(batch.now.state, {}, batch.now.mask)
+        for step in range(5, 15):
+            agent.update(batch, step)
+        moved.append((agent.actor(batch.now.state, {}, batch.now.mask) - before).abs().max().item())
+    assert moved[1] < 0.02 * moved[0]
+    settings = _settings(ramp=10, critic_warmup=5)
+    assert settings.actor_rate(5) == pytest.approx(1e-4)
+    assert settings.actor_rate(14) == settings.actor_rate(10_000) == 1e-3
 
 
 def test_entropy_in_the_backup_is_a_choice() -> None:

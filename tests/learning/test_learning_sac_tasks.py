@@ -101,6 +101,7 @@ def test_entropy_settles_at_its_target() -> None:
     settings = Settings(
         h=h,
         actor_lr=3e-3,
+        ramp=1,
         critic_lr=3e-3,
         temperature_lr=3e-2,
         temperature=0.06,
