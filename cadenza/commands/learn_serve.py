@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import signal
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,6 +72,7 @@ def main(argv: Sequence[str]) -> int:
         report({"event": "serving", **facts})
         logging.getLogger("uvicorn").setLevel(logging.CRITICAL)  # scanners' noise; what matters is reported
         running = server(fleet_app(inbox, args.bundles, token, Conduct(uploads=args.uploads), report), tls)
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # uvicorn passes both on when it has ended
         try:
             running.run(sockets=[listening])
         except KeyboardInterrupt:

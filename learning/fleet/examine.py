@@ -1,15 +1,20 @@
 """Is a file that came over the network an episode? It is read in a process of its own, with bounded memory and time:
 what a file says about itself must not take down the server.
 
-``python -m learning.fleet.examine FILE BYTES`` prints what is wrong with it, nothing for a sound one.
+``python -m learning.fleet.examine`` reads one JSON line after the other, ``[file, most bytes]``, and answers each with
+a JSON line: what is wrong with the file, ``""`` for a sound one.
 """
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import resource
+import select
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 from episodes.reader import read_episode
@@ -22,22 +27,63 @@ _COPIES = 6
 """How often a reader may hold the file's content: as read, taken apart, and as arrays."""
 
 
-def examine(path: Path, memory: int = _MEMORY) -> str:
-    """What is wrong with a file, one line; empty for a sound episode.
+class Examiner:
+    """The process that reads, and starts another when it is lost. One file at a time, so that memory stays bounded.
 
     Args:
-        memory: that reading it may take, beside some copies of it [bytes].
+        memory: that reading may take, beside some copies of the file [bytes].
+        time_s: for one file.
     """
-    most = memory + _COPIES * path.stat().st_size
-    command = [sys.executable, "-m", "learning.fleet.examine", str(path), str(most)]
-    quiet = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}  # each thread of it reserves memory
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=_TIME_S, check=False, env=quiet)
-    except subprocess.TimeoutExpired:
-        return f"not an episode that can be read within {_TIME_S:g} s"
-    if done.returncode != 0:
-        return "not an episode that can be read in bounded memory"
-    return done.stdout.strip()
+
+    def __init__(self, memory: int = _MEMORY, time_s: float = _TIME_S) -> None:
+        self._memory, self._time_s = memory, time_s
+        self._process: subprocess.Popen[bytes] | None = None
+        self._one = threading.Lock()
+
+    def __call__(self, path: Path) -> str:
+        """What is wrong with a file, one line; empty for a sound episode."""
+        question = json.dumps([str(path), self._memory + _COPIES * path.stat().st_size])
+        with self._one:
+            for _ in range(2):  # a reader that has read others before may be short of memory through no fault of this
+                fresh = self._process is None
+                with contextlib.suppress(TimeoutError, OSError, ValueError):
+                    return self._ask(self._running(), question)
+                self._end()
+                if fresh:
+                    break
+        return "not an episode that can be read in bounded memory and time"
+
+    def close(self) -> None:
+        """End the process."""
+        with self._one:
+            self._end()
+
+    def _running(self) -> subprocess.Popen[bytes]:
+        if self._process is None:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "learning.fleet.examine"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},  # each thread of it reserves memory
+                start_new_session=True,  # Ctrl-C is for the server, which then ends this
+            )
+        return self._process
+
+    def _ask(self, reader: subprocess.Popen[bytes], question: str) -> str:
+        if reader.stdin is None or reader.stdout is None:
+            raise OSError("no pipes")
+        reader.stdin.write(question.encode() + b"\n")
+        reader.stdin.flush()
+        if not select.select([reader.stdout], [], [], self._time_s)[0]:
+            raise TimeoutError
+        return str(json.loads(reader.stdout.readline()))
+
+    def _end(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.communicate()
+            self._process = None
 
 
 def complaint(path: Path) -> str:
@@ -61,10 +107,12 @@ def complaint(path: Path) -> str:
 
 
 def main() -> None:
-    path, most = Path(sys.argv[1]), int(sys.argv[2])
-    resource.setrlimit(resource.RLIMIT_AS, (most, most))
-    resource.setrlimit(resource.RLIMIT_CPU, (int(_TIME_S), int(_TIME_S)))
-    print(" ".join(complaint(path).split())[:500])
+    """Answer until the server ends; whatever is beyond a limit ends this process instead."""
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)
+    for line in sys.stdin:
+        path, most = json.loads(line)
+        resource.setrlimit(resource.RLIMIT_AS, (most, hard))
+        print(json.dumps(" ".join(complaint(Path(path)).split())[:500]), flush=True)
 
 
 if __name__ == "__main__":

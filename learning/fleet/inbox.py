@@ -27,7 +27,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from episodes.writer import sync_folder
-from learning.fleet.examine import examine
+from learning.fleet.examine import Examiner
 from learning.fleet.names import is_name, is_sha256
 from spec.errors import CadenzaError
 from spec.files import sha256_of, write_atomically
@@ -99,13 +99,18 @@ class Standing:
 class Inbox:
     """The folder of one server. Methods of one episode must not run at the same time; those of different ones may.
 
+    Args:
+        verify: says what is wrong with a file; None reads it as an episode.
+
     Raises:
         CadenzaError: another server has the folder.
         OSError: it cannot be written.
     """
 
-    def __init__(self, folder: Path, limits: Limits | None = None, verify: Callable[[Path], str] = examine) -> None:
-        self.folder, self.limits, self._verify = folder, limits or Limits(), verify
+    def __init__(self, folder: Path, limits: Limits | None = None, verify: Callable[[Path], str] | None = None) -> None:
+        self.folder, self.limits = folder, limits or Limits()
+        self._examiner = Examiner()
+        self._verify = verify or self._examiner
         self.episodes, self._parts = folder / EPISODES, folder / PARTS
         for made in (self.episodes, self._parts):
             made.mkdir(parents=True, exist_ok=True)
@@ -122,6 +127,7 @@ class Inbox:
 
     def close(self) -> None:
         """Let another server have the folder."""
+        self._examiner.close()
         self._lock.close()
 
     def standing(self, offer: Offer) -> Standing:

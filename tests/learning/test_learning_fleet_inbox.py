@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from mcap.writer import CompressionType, Writer
 from synthetic_episodes import write_episode
 
-from learning.fleet.examine import complaint, examine
+from learning.fleet.examine import Examiner, complaint
 from learning.fleet.inbox import EPISODES, PARTS, RECEIVED, Inbox, Limits, Offer, Reason, RefusedError
 from spec.errors import CadenzaError
 
@@ -239,5 +239,12 @@ def test_a_file_that_would_fill_the_memory_harms_nobody(tmp_path: Path) -> None:
         writer.add_message(channel, 0, bytes(300 << 20), 0)
         writer.finish()
     assert bomb.stat().st_size < 2 << 20
-    assert "memory" in examine(bomb, memory=256 << 20)
-    assert examine(write_episode(tmp_path, 1, steps=2), memory=256 << 20) == ""
+    whole = write_episode(tmp_path, 1, steps=2)
+    examiner = Examiner(memory=256 << 20)
+    assert [examiner(file) == "" for file in (whole, bomb, whole)] == [True, False, True]
+    examiner._process.kill()  # type: ignore[union-attr]
+    assert examiner(whole) == ""
+    examiner.close()
+    hurried = Examiner(time_s=0.0)
+    assert "time" in hurried(whole)
+    hurried.close()
