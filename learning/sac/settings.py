@@ -64,8 +64,8 @@ class Settings(Section):
 
     actor_lr: PositiveFloat = 1e-4
     ramp: PositiveInt = 500
-    """Updates over which the actor's rate rises from nothing. Adam's first steps move every weight by the whole rate, and
-    a chunk by a good part of a radian, whatever the loss."""
+    """Updates over which the actor's rate rises from nothing. Adam's first steps move every weight by the whole rate,
+    and a chunk by a good part of a radian, whatever the loss."""
     critic_lr: PositiveFloat = 3e-4
     temperature_lr: PositiveFloat = 3e-4
     clip: PositiveFloat = 10.0
