@@ -106,7 +106,7 @@ class Spoken:
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
-        self._reader.join(1.0)
+        self._reader.join()
         return self.process.returncode
 
     def why(self) -> str:
@@ -116,8 +116,9 @@ class Spoken:
 
     def _read(self) -> None:
         assert self.process.stdout is not None  # noqa: S101 (it is a pipe)
-        for line in self.process.stdout:
-            self._said.put((time.monotonic_ns(), line))
+        with self.process.stdout as output:
+            for line in output:
+                self._said.put((time.monotonic_ns(), line))
 
 
 @dataclass(frozen=True, slots=True)
