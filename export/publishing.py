@@ -11,6 +11,7 @@ from export.reweighting import Template
 from export.shelf import bundle_name, offer, read_newest
 from learning.checkpoint import load_checkpoint
 from learning.cloning.samples import SAMPLES_FILE, load_samples
+from learning.network.actor import SequenceActor
 from learning.network.config import ActorConfig
 from spec.errors import CadenzaError
 
@@ -30,6 +31,11 @@ class ShelfPublisher:
         self._shelf, self._max_ticks, self._keep = shelf, max_ticks, keep
         self._templates: tuple[ActorConfig, Template, Template] | None = None
 
+    def prepare(self, actor: SequenceActor) -> None:
+        """Make the shelf, and trace the graphs while nobody waits for them."""
+        self._shelf.mkdir(parents=True, exist_ok=True)
+        self._traced_for(actor)
+
     def newest(self) -> int:
         """Weight version on offer; 0 for none."""
         newest = read_newest(self._shelf)
@@ -45,15 +51,18 @@ class ShelfPublisher:
         actor, config = load_checkpoint(checkpoint)
         if (newest := self.newest()) > config.weights:
             raise CadenzaError(f"{self._shelf}: offers weights {newest} already, newer than {config.weights}")
-        if self._templates is None or self._templates[0] != config.actor:
-            self._templates = (config.actor, Template.encoder(actor), Template.decoder(actor))
-        traced = Traced(*(template.weighted(actor) for template in self._templates[1:]))
+        traced = Traced(*(template.weighted(actor) for template in self._traced_for(actor)))
         windows = load_samples(checkpoint / SAMPLES_FILE, config.actor)
         out = self._shelf / bundle_name(config.weights)
         bundle = checked_bundle(checkpoint, actor, config, traced, windows, out, self._max_ticks)
         offer(self._shelf, bundle)
         self._clear(bundle)
         return bundle.folder
+
+    def _traced_for(self, actor: SequenceActor) -> tuple[Template, Template]:
+        if self._templates is None or self._templates[0] != actor.config:
+            self._templates = (actor.config, Template.encoder(actor), Template.decoder(actor))
+        return self._templates[1:]
 
     def _clear(self, newest: Bundle) -> None:
         older = sorted(folder for folder in self._shelf.glob(_GLOB) if folder.name < newest.folder.name)

@@ -20,6 +20,7 @@ from cadenza.learner_view import LearnerView
 from export.publishing import ShelfPublisher
 from learning.checkpoint import MODEL_FILE, CheckpointConfig, load_checkpoint
 from learning.network.actor import SequenceActor
+from learning.online.board import TensorBoard
 from learning.online.curves import CURVES_FILE, plot_curves
 from learning.online.intake import Intake
 from learning.online.learner import BUNDLES, STORE, Did, Learner, Plan
@@ -81,7 +82,8 @@ class Args:
     offline_updates: int = 0
     """Updates beside those that online rows allow, from the demonstrations alone."""
     export_every: int = 500
-    """Updates between bundles; there is also one as soon as all updates are made that the rows allow."""
+    """Updates between bundles. There is also one as soon as an episode has been learned from: after as many updates as
+    its rows allow."""
     save_every: int = 500
     """Updates between states; a kill costs as many at most."""
     disk_gb: float = 20.0
@@ -110,7 +112,10 @@ def main(argv: Sequence[str]) -> int:
     give_way(args.nice, args.beside)
     actor, config = load_checkpoint(args.checkpoint)
     with only_learner(args.out), LearnerView(args.out, args.json) as view:
-        learner = _learner(args, actor, config, view.tell)
+        publisher = ShelfPublisher(args.out / BUNDLES, args.max_ticks, args.keep_bundles)
+        view.tell({"event": "preparing", "reason": "tracing the policy's graphs, once"})
+        publisher.prepare(actor)
+        learner = _learner(args, actor, config, publisher, view.tell)
         try:
             return _run(args, learner, view)
         finally:
@@ -140,7 +145,11 @@ def _check(args: Args) -> None:
 
 
 def _learner(
-    args: Args, actor: SequenceActor, config: CheckpointConfig, tell: Callable[[dict[str, Any]], None]
+    args: Args,
+    actor: SequenceActor,
+    config: CheckpointConfig,
+    publisher: ShelfPublisher,
+    tell: Callable[[dict[str, Any]], None],
 ) -> Learner:
     settings = args.learning
     agent = Agent(actor, settings)
@@ -168,8 +177,8 @@ def _learner(
         Mixed(stores[Source.DEMONSTRATION], stores[Source.ONLINE]),
         Intake(actor.config, _reward(args), config.calibration, args.wait_for_label),
         lambda journal: Watch(watched, journal.entries),
-        ShelfPublisher(args.out / BUNDLES, args.max_ticks, args.keep_bundles),
-        Metrics(args.out),
+        publisher,
+        Metrics(args.out, TensorBoard(args.out)),
         tell,
     )
 

@@ -7,6 +7,7 @@ updates, and ends with the same bits as one that was not.
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -58,7 +59,7 @@ class Plan:
     """No weights are published before: they have not changed."""
     save_every: int = 500
     export_every: int = 500
-    """Weights are also published where all updates are made that the rows allow."""
+    """Weights are also published once as many updates were made since an episode came as its rows allow."""
     first_weights: int = 0
     """Weight version begun with."""
     calibration: str | None = None
@@ -242,8 +243,12 @@ class Learner:
             self._batches.discard()
             self.stores[entry.source].append(rows)
             online = int(rows.acted.sum()) if entry.source is Source.ONLINE else 0
-        seen, made = self.counters.entries + 1, self.counters.online_rows + online
-        self.counters = self.counters.model_copy(update={"entries": seen, "online_rows": made})
+        counters = self.counters
+        due_at = counters.due_at
+        if online and due_at <= counters.update:
+            due_at = counters.update + math.ceil(self.plan.utd * online)
+        counted = {"entries": counters.entries + 1, "online_rows": counters.online_rows + online, "due_at": due_at}
+        self.counters = counters.model_copy(update=counted)
         self.metrics.episode(entry)
         self.tally.count(entry)
         self._tell({"event": "refused" if entry.refused else "episode", **entry.model_dump(mode="json")})
@@ -263,10 +268,13 @@ class Learner:
     def _export_due(self, at_the_end: bool = False) -> bool:
         """Depends on the updates and on the rows they were made for alone, so that a resumed run publishes the same
         weights under the same versions."""
-        made = self.counters.update - self.counters.exported_at
-        if not made or self.counters.update <= self.plan.critic_warmup:
+        counters = self.counters
+        made = counters.update - counters.exported_at
+        if not made or counters.update <= self.plan.critic_warmup:
             return False
-        return at_the_end or made >= self.plan.export_every or self.counters.update >= self.budget
+        if at_the_end or made >= self.plan.export_every:
+            return True
+        return counters.update == counters.due_at or counters.update >= self.budget
 
     def _export(self) -> None:
         counters = self.counters

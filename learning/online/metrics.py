@@ -1,35 +1,43 @@
-"""How learning goes: ``metrics.jsonl``, and the same for TensorBoard. Episodes are in the journal."""
+"""How learning goes: ``metrics.jsonl``, and whatever else shows numbers. Episodes are in the journal."""
 
 from __future__ import annotations
 
 import json
 import math
-import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
-
-from torch.utils.tensorboard import SummaryWriter
+from typing import Any, Protocol
 
 from learning.online.journal import Entry
 from learning.replay.cut import Source
 from spec.files import write_atomically
 
-METRICS_FILE, TENSORBOARD = "metrics.jsonl", "tb"
+METRICS_FILE = "metrics.jsonl"
+
+
+class Board(Protocol):
+    """What shows numbers; see :class:`learning.online.board.TensorBoard`."""
+
+    def resume(self, update: int) -> None:
+        """Forget what came after an update."""
+
+    def show(self, update: int, numbers: Mapping[str, float]) -> None: ...
+
+    def flush(self) -> None: ...
+
+    def close(self) -> None: ...
 
 
 class Metrics:
     """Means over every ``every`` updates, one line each. Lost lines are written again by the updates that are."""
 
-    def __init__(self, folder: Path, every: int = 20, clock: Callable[[], float] = time.monotonic) -> None:
-        self._folder, self._every, self._clock = folder, every, clock
+    def __init__(self, folder: Path, board: Board | None = None, every: int = 20) -> None:
+        self._folder, self._board, self._every = folder, board, every
         self._sums: dict[str, float] = defaultdict(float)
         self._counts: dict[str, int] = defaultdict(int)
         self._updates, self._busy_s = 0, 0.0
         self.newest: dict[str, float] = {}
-        self._board: SummaryWriter | None = None
-        self._update = 0
 
     def resume(self, update: int) -> None:
         """Forget lines of updates that will be made again."""
@@ -37,8 +45,8 @@ class Metrics:
         self._folder.mkdir(parents=True, exist_ok=True)
         if path.exists():
             _shorten(path, update)
-        self._update = update
-        self._board = SummaryWriter(str(self._folder / TENSORBOARD), purge_step=update + 1, max_queue=1000)
+        if self._board is not None:
+            self._board.resume(update)
 
     def update(self, update: int, measured: Mapping[str, float], seconds: float) -> None:
         """Count one update that took ``seconds``."""
@@ -48,7 +56,6 @@ class Metrics:
                 self._counts[name] += 1
         self._updates += 1
         self._busy_s += seconds
-        self._update = update
         if update % self._every == 0:
             self._write(update)
 
@@ -62,8 +69,7 @@ class Metrics:
             numbers["success"] = float(facts.outcome == "success")
         if facts.weights:
             numbers["weights"] = float(max(facts.weights))
-        for name, value in numbers.items():
-            self._board.add_scalar(f"episode/{name}", value, entry.update)
+        self._board.show(entry.update, {f"episode/{name}": value for name, value in numbers.items()})
 
     def flush(self) -> None:
         """Hand everything to the file system."""
@@ -85,8 +91,7 @@ class Metrics:
         with (self._folder / METRICS_FILE).open("a", encoding="utf-8") as file:
             file.write(json.dumps({"update": update, **means}) + "\n")
         if self._board is not None:
-            for name, value in means.items():
-                self._board.add_scalar(f"update/{name}", value, update)
+            self._board.show(update, {f"update/{name}": value for name, value in means.items()})
 
 
 def read_metrics(folder: Path) -> Iterator[dict[str, Any]]:

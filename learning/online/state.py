@@ -35,6 +35,8 @@ class Counters(Section):
     """Weight version of the newest bundle."""
     exported_at: NonNegativeInt = 0
     """Updates made when it was due."""
+    due_at: NonNegativeInt = 0
+    """Updates after which the next one is due, because an episode has been learned from; 0 for none."""
     skipped: NonNegativeInt = 0
     """Updates without effect, because a loss was not finite."""
 
@@ -55,19 +57,24 @@ def load_state(folder: Path, settings: Mapping[str, Any]) -> tuple[dict[str, Ten
     _sweep(folder)
     if not path.exists():
         return None
-    text = read_facts(path).get(_COUNTERS)
-    if text is None:
-        raise SpecError(str(path), "no counters", "not the state of an online learner; choose another --out")
-    try:
-        counters = Counters.model_validate_json(text)
-    except ValueError as error:
-        raise SpecError(str(path), "counters", f"not those of this program: {error.__class__.__name__}") from None
+    counters = read_counters(path)
     if changed := _changed(counters.settings, settings):
         raise MisfitError(
             f"{folder}: was begun with other settings: {'; '.join(changed)}; give those again, or begin another run "
             f"from its weights: --checkpoint {folder / 'checkpoint'} --out ANOTHER"
         )
     return read_tensors(path), counters
+
+
+def read_counters(path: Path) -> Counters:
+    """The counters of a state. Raises SpecError where it is damaged, or none of ours."""
+    text = read_facts(path).get(_COUNTERS)
+    if text is None:
+        raise SpecError(str(path), "no counters", "not the state of an online learner; choose another --out")
+    try:
+        return Counters.model_validate_json(text)
+    except ValueError as error:
+        raise SpecError(str(path), "counters", f"not those of this program: {type(error).__name__}") from None
 
 
 def _changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
