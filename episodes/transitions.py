@@ -98,8 +98,8 @@ def transitions(
         CadenzaError: a reward that is not a number.
     """
     names = sighted(episode) if cameras is None else tuple(cameras)
-    sights = _sights(episode, step_ns, names, asked)
-    samples, step = sights.samples, sights.step
+    seen = sights(episode, step_ns, names, asked)
+    samples, step = seen.samples, seen.step
     if not len(samples):
         return _none(names, len(episode.joints))
     tick_ns = episode.ticks["now_ns"].astype(np.int64)
@@ -116,7 +116,7 @@ def transitions(
     done[:-1] = np.diff(at) != 1
     driver = episode.ticks["driver"][newest_at(tick_ns, due[at])]
     last = np.zeros(len(at), dtype=np.bool_)
-    last[-1] = step[at[-1]] + 1 == sights.final  # if the last sight was earlier, nobody knows how it came to its end
+    last[-1] = step[at[-1]] + 1 == seen.final  # if the last sight was earlier, nobody knows how it came to its end
     return Transitions(
         samples=samples,
         at=at,
@@ -127,6 +127,18 @@ def transitions(
         truncated=last & episode.ending.truncated,
         done=done,
     )
+
+
+def sights(episode: Episode, step_ns: int, cameras: Collection[str], asked: bool = False) -> Sights:
+    """The steps of :func:`transitions`, of the same arguments, and what was seen at them."""
+    active = np.flatnonzero(~np.isin(episode.ticks["mode"], RESTING))
+    if not len(active):
+        return Sights(_nothing(cameras), np.zeros(0, dtype=np.int64), 0)
+    ends_ns = int(episode.ticks["now_ns"][active[-1]])
+    drove = episode.bundle() if asked and episode.chunks else None
+    if drove is None or policy_step_ns(episode) != step_ns or not set(cameras) <= set(drove.observation.cameras):
+        return _seen_evenly(episode, step_ns, cameras, ends_ns)
+    return _seen_when_asked(episode, step_ns, cameras, tuple(drove.observation.cameras), ends_ns)
 
 
 def sighted(episode: Episode) -> tuple[str, ...]:
@@ -145,17 +157,6 @@ def action_space(episode: Episode) -> ActionSpace:
     """In which the policy that drove speaks; absolute positions where none did."""
     bundle = episode.bundle()
     return ActionSpace.JOINT_POSITION if bundle is None else bundle.action.space
-
-
-def _sights(episode: Episode, step_ns: int, cameras: Collection[str], asked: bool) -> Sights:
-    active = np.flatnonzero(~np.isin(episode.ticks["mode"], RESTING))
-    if not len(active):
-        return Sights(_nothing(cameras), np.zeros(0, dtype=np.int64), 0)
-    ends_ns = int(episode.ticks["now_ns"][active[-1]])
-    drove = episode.bundle() if asked and episode.chunks else None
-    if drove is None or policy_step_ns(episode) != step_ns or not set(cameras) <= set(drove.observation.cameras):
-        return _seen_evenly(episode, step_ns, cameras, ends_ns)
-    return _seen_when_asked(episode, step_ns, cameras, tuple(drove.observation.cameras), ends_ns)
 
 
 def _seen_evenly(episode: Episode, step_ns: int, cameras: Collection[str], ends_ns: int) -> Sights:

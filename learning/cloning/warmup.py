@@ -166,7 +166,8 @@ class Warmup:
         tensors["step"] = torch.tensor(self.step)
         write_tensors(self.folder / STATE_FILE, tensors)
         training = {**self._facts(), "step": self.step, "episodes": int(self.data.episode[-1]) + 1}
-        save_checkpoint(self.folder, self.actor, CheckpointConfig(actor=self.actor.config, training=training))
+        config = CheckpointConfig(actor=self.actor.config, calibration=self.data.calibration, training=training)
+        save_checkpoint(self.folder, self.actor, config)
         facts = {"skipped": self.skipped, "settings": self._facts()}
         write_atomically(self.folder / STATE_FACTS, json.dumps(facts, indent=2).encode())
 

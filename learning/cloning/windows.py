@@ -1,7 +1,7 @@
 """Training windows from recorded episodes: what the policy would have seen, and what was right to do next.
 
 Histories come from :mod:`episodes.windows`, as in the live policy, and pictures are the logged JPEG bytes, so that
-training sees what the policy will see.
+training sees what the policy will see. Where a live policy was asked, they are the very pictures it saw.
 """
 
 from __future__ import annotations
@@ -15,14 +15,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from episodes.executed import executed_targets
 from episodes.reader import Episode, read_episode
-from episodes.windows import action_targets, history, newest_at
+from episodes.transitions import sights
+from episodes.windows import RESTING, action_targets, history, newest_at, segments
+from learning.cloning.plans import planned_steps, sent_targets
 from learning.network.config import ActorConfig
+from learning.replay.cut import calibration_of, decoded, refuse_broken
 from spec.action import ActionSpace, encode
 from spec.arrays import Bool, Bytes, Float, Float32, Int
 from spec.errors import CadenzaError, MisfitError, SpecError
-from spec.observation import decode_jpeg, policy_image, policy_state
+from spec.observation import policy_state
 
 _APART_NS = 3_600_000_000_000
 """Episodes are laid on one time axis, this far from the end of one to the beginning of the next, so that one search
@@ -65,7 +67,10 @@ class _Gathered:
     position: list[Float] = field(default_factory=list)
     velocity: list[Float] = field(default_factory=list)
     sent: list[Float] = field(default_factory=list)
+    tick_segment: list[Int] = field(default_factory=list)
+    resting: list[Bool] = field(default_factory=list)
     observed_ns: list[Int] = field(default_factory=list)
+    segment: list[Int] = field(default_factory=list)
     episode: list[Int] = field(default_factory=list)
     ends_ns: list[int] = field(default_factory=list)
     plans: list[Float] = field(default_factory=list)
@@ -76,7 +81,8 @@ class _Gathered:
 class Demonstrations:
     """Episodes in memory, pictures decoded once, windows cut on demand.
 
-    A sample is a policy step of the log. A window may look at it late: its joints and actions are then taken
+    A sample is a policy step of the log: one that a chunk was written down at, for labels from plans; else one of
+    :func:`episodes.transitions.sights`. A window may look at it late: its joints and actions are then taken
     ``delay`` after the picture, as on a robot whose camera lags behind its encoders.
 
     Args:
@@ -86,7 +92,8 @@ class Demonstrations:
         progress: called after each episode.
 
     Raises:
-        CadenzaError: no episode, or one of another robot, or without what ``labels`` needs.
+        CadenzaError: no episode, or one that is damaged, of another robot or calibration than the others, or without
+            what ``labels`` needs.
     """
 
     def __init__(
@@ -100,6 +107,8 @@ class Demonstrations:
             raise SpecError("--data", "", "no episodes there; record some: cadenza demos")
         self.config, self.labels = config, labels
         self._step_ns = round(config.act_step_s * 1e9)
+        self.calibration: str | None = None
+        """Hash of the calibration they were recorded under; None where none of them names one."""
         gathered = _Gathered(frames={name: [] for name in config.cameras}, images={name: [] for name in config.cameras})
         for number, path in enumerate(paths):
             self._take(read_episode(path, tuple(config.cameras)), number, gathered)
@@ -109,7 +118,9 @@ class Demonstrations:
         self._tick_ns = np.concatenate(gathered.tick_ns)
         self._position, self._velocity = np.concatenate(gathered.position), np.concatenate(gathered.velocity)
         self._sent = np.concatenate(gathered.sent)
+        self._tick_segment, self._resting = np.concatenate(gathered.tick_segment), np.concatenate(gathered.resting)
         self._observed_ns = np.concatenate(gathered.observed_ns)
+        self._segment = np.concatenate(gathered.segment)
         self.episode = np.concatenate(gathered.episode)
         """Episode of each sample, shape (samples,)."""
         self._ends_ns = np.array(gathered.ends_ns, dtype=np.int64)
@@ -126,36 +137,44 @@ class Demonstrations:
         return sum(images.nbytes for images in self._images.values())
 
     def _take(self, episode: Episode, number: int, gathered: _Gathered) -> None:
+        refuse_broken(episode)
         if episode.joints != self.config.joints:
             raise MisfitError(f"{episode.path}: joints {list(episode.joints)}, others have {list(self.config.joints)}")
-        if not episode.chunks or not len(episode.ticks):
-            raise CadenzaError(f"{episode.path}: holds no policy steps to learn from")
-        begins_ns = gathered.ends_ns[-1] + _APART_NS if gathered.ends_ns else 0
-        offset = begins_ns - int(episode.ticks["now_ns"][0])
-        tick_ns = episode.ticks["now_ns"].astype(np.int64) + offset
-        observed = np.array([chunk.observed_ns for chunk in episode.chunks], dtype=np.int64) + offset
-        frames = {}
+        self._take_calibration(episode)
         for name in self.config.cameras:
             if name not in episode.frames or not len(episode.frames[name]):
                 raise MisfitError(f"{episode.path}: no pictures of camera {name!r} (has: {_with_pictures(episode)})")
-            frames[name] = newest_at(episode.frames[name].captured_ns + offset, observed)
-        seen = (observed >= tick_ns[0]) & np.all([index >= 0 for index in frames.values()], axis=0)
-        seen &= [bool(np.isfinite(chunk.targets).all()) for chunk in episode.chunks]
         if self.labels is Labels.PLAN:
-            gathered.plans.append(_plans(episode, self.config.act_chunk_size + 1, self._step_ns)[seen])
-        for name, index in frames.items():
+            samples, plans = planned_steps(episode, self.config)
+            gathered.plans.append(plans)
+        else:
+            samples = sights(episode, self._step_ns, tuple(self.config.cameras), asked=True).samples
+        begins_ns = gathered.ends_ns[-1] + _APART_NS if gathered.ends_ns else 0
+        offset = begins_ns - int(episode.ticks["now_ns"][0])
+        tick_ns = episode.ticks["now_ns"].astype(np.int64) + offset
+        for name, size in self.config.cameras.items():
             first = sum(len(part) for part in gathered.images[name])
-            gathered.frames[name].append(first + index[seen])
-            size = self.config.cameras[name]
-            pictures = [policy_image(decode_jpeg(jpeg), size) for jpeg in episode.frames[name].jpeg]
-            gathered.images[name].append(np.stack(pictures))
+            gathered.frames[name].append(first + samples.frames[name])
+            gathered.images[name].append(decoded(episode, name, range(len(episode.frames[name])), size))
+        first_segment = int(gathered.tick_segment[-1][-1]) + 1 if gathered.tick_segment else 0
         gathered.tick_ns.append(tick_ns)
         gathered.position.append(np.asarray(episode.ticks["position"], dtype=np.float64))
         gathered.velocity.append(np.asarray(episode.ticks["velocity"], dtype=np.float64))
-        gathered.sent.append(_sent(episode))
-        gathered.observed_ns.append(observed[seen])
-        gathered.episode.append(np.full(int(seen.sum()), number, dtype=np.int64))
+        gathered.sent.append(sent_targets(episode))
+        gathered.tick_segment.append(first_segment + segments(episode.ticks["mode"]))
+        gathered.resting.append(np.isin(episode.ticks["mode"], RESTING))
+        gathered.observed_ns.append(samples.observed_ns + offset)
+        gathered.segment.append(gathered.tick_segment[-1][samples.tick])
+        gathered.episode.append(np.full(len(samples), number, dtype=np.int64))
         gathered.ends_ns.append(int(tick_ns[-1]))
+
+    def _take_calibration(self, episode: Episode) -> None:
+        found = calibration_of(episode)
+        if found is not None and self.calibration not in {None, found}:
+            raise MisfitError(
+                f"{episode.path}: recorded under calibration {found[:12]}, others under {str(self.calibration)[:12]}"
+            )
+        self.calibration = self.calibration or found
 
     def windows(self, rows: Int, delay_s: Float | None = None) -> Windows:
         """Windows ending at the samples ``rows``, shape (batch,), each seen ``delay_s`` late, shape (batch,).
@@ -165,7 +184,7 @@ class Demonstrations:
         config = self.config
         delay_ns = np.zeros(len(rows), np.int64) if delay_s is None else np.rint(delay_s * 1e9).astype(np.int64)
         index, mask = history(
-            self._observed_ns, rows, config.obs_history_length, round(config.obs_step_s * 1e9), self.episode
+            self._observed_ns, rows, config.obs_history_length, round(config.obs_step_s * 1e9), self._segment
         )
         instants = np.minimum(self._observed_ns[index] + delay_ns[:, None], self._ends_ns[self.episode[rows], None])
         ticks = newest_at(self._tick_ns, instants.ravel()).reshape(index.shape)
@@ -198,7 +217,11 @@ class Demonstrations:
         if self._plans is None:
             targets, known = action_targets(observed, length, self._step_ns, self._tick_ns, self._sent)
             due = observed[:, None] + self._step_ns * np.arange(1, length + 1, dtype=np.int64)
-            return targets, known & (due <= self._ends_ns[self.episode[rows], None])
+            known &= due <= self._ends_ns[self.episode[rows], None]
+            # What the arm did while it rested or was on its way to the start pose was nobody's answer to a sight.
+            now, then = (newest_at(self._tick_ns, instants) for instants in (observed, due.ravel()))
+            known &= self._tick_segment[then].reshape(due.shape) == self._tick_segment[now][:, None]
+            return targets, known & ~self._resting[now][:, None]
         part = (delay_ns / self._step_ns)[:, None, None]
         plans = self._plans[rows]
         return plans[:, :length] * (1.0 - part) + plans[:, 1:] * part, np.ones((len(rows), length), dtype=np.bool_)
@@ -225,24 +248,6 @@ def episode_paths(folder: Path) -> list[Path]:
     if not paths:
         raise SpecError(str(folder), "no *.mcap", "no episodes there; record some: cadenza demos")
     return paths
-
-
-def _sent(episode: Episode) -> Float:
-    """What reached the servos [rad], shape (ticks, joints); NaN at a tick that sent nothing."""
-    nothing = np.isnan(episode.ticks["sent"]).any(axis=1, keepdims=True)
-    return np.where(nothing, np.nan, executed_targets(episode.ticks))
-
-
-def _plans(episode: Episode, length: int, step_ns: int) -> Float:
-    """The chunks of an episode, cut to ``length`` actions: shape (chunks, length, joints)."""
-    for chunk in episode.chunks:
-        if len(chunk.targets) < length or chunk.step_ns != step_ns:
-            raise MisfitError(
-                f"{episode.path}: chunk {chunk.sequence} plans {len(chunk.targets)} actions of "
-                f"{chunk.step_ns * 1e-9:g} s; labels from plans need {length} of {step_ns * 1e-9:g} s "
-                f"(one more than a chunk); use shorter chunks or --labels sent"
-            )
-    return np.stack([chunk.targets[:length] for chunk in episode.chunks])
 
 
 def _in_action_space(space: ActionSpace, targets: Float, reference: Float) -> Float32:

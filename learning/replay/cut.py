@@ -7,6 +7,7 @@ of that number. Elsewhere (a person alone at the arm, a script) time is cut even
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from episodes.writer import CALIBRATION_FILE
 from learning.network.config import ActorConfig
 from learning.replay.rows import Rows
 from spec.action import encode
-from spec.arrays import Bool, Bytes, Float32
+from spec.arrays import Bool, Bytes, Float32, Int
 from spec.calibration import Calibration
 from spec.errors import CadenzaError, MisfitError
 from spec.manifest import ImageInput
@@ -120,6 +121,21 @@ def calibration_of(episode: Episode) -> str | None:
     return validated(Calibration, document, where).digest()
 
 
+def decoded(episode: Episode, camera: str, frames: Sequence[int], size: ImageInput) -> Bytes:
+    """Logged pictures as the policy sees them, RGB, shape (len(frames), height, width, 3).
+
+    Raises:
+        CadenzaError: one of them is none.
+    """
+    pictures = np.empty((len(frames), size.height, size.width, 3), dtype=np.uint8)
+    for number, frame in enumerate(frames):
+        try:
+            pictures[number] = policy_image(decode_jpeg(episode.frames[camera].jpeg[frame]), size)
+        except ValueError as error:
+            raise CadenzaError(f"{episode.path}: camera {camera}: frame {frame}: {error}") from None
+    return pictures
+
+
 def _rows(episode: Episode, steps: Transitions, config: ActorConfig, source: Source) -> Rows:
     samples, at = steps.samples, steps.at
     count = len(samples)
@@ -161,17 +177,9 @@ def _handed_over(episode: Episode, steps: Transitions, config: ActorConfig) -> B
     return changed
 
 
-def _pictures(episode: Episode, camera: str, frames: np.ndarray, size: ImageInput) -> Bytes:
-    """The logged pictures as the policy sees them, each decoded once."""
+def _pictures(episode: Episode, camera: str, frames: Int, size: ImageInput) -> Bytes:
     wanted, place = np.unique(frames, return_inverse=True)
-    jpeg = episode.frames[camera].jpeg
-    small = np.zeros((len(wanted), size.height, size.width, 3), dtype=np.uint8)
-    for number, frame in enumerate(wanted):
-        try:
-            small[number] = policy_image(decode_jpeg(jpeg[frame]), size)
-        except ValueError as error:
-            raise CadenzaError(f"{episode.path}: camera {camera}: frame {frame}: {error}") from None
-    return small[place]
+    return decoded(episode, camera, wanted.tolist(), size)[place]
 
 
 def _plans(episode: Episode, steps: Transitions, config: ActorConfig) -> Float32 | None:

@@ -17,7 +17,7 @@ from episodes.outcome import Outcome, Termination
 from episodes.records import ChunkRecord, Driver, FrameHeader, Mode, TickRecord
 from episodes.writer import EpisodeWriter, Header
 from export.bundle import Bundle
-from learning.cloning.windows import Demonstrations
+from learning.cloning.windows import Demonstrations, Labels
 from learning.network.config import ActorConfig, Convolution
 from learning.replay.cut import Source, rows_of_episode
 from learning.replay.store import Store
@@ -140,6 +140,44 @@ def test_a_window_is_what_the_live_policy_saw(live: tuple[Live, Path]) -> None:
             assert np.array_equal(encoded.ravel(), features[slot])
 
 
+def test_cloning_from_a_live_log_sees_what_the_policy_saw(live: tuple[Live, Path]) -> None:
+    """Pictures used to be those captured before the reading, whether or not they had come by then."""
+    life, path = live
+    data = Demonstrations([path], config(), Labels.SENT)
+    window = data.windows(data.every(1))
+    assert len(window) == len(life.seen)
+    for number, (features, mask) in enumerate(life.seen.values()):
+        assert np.array_equal(window.mask[number].numpy(), mask)
+        for slot in np.flatnonzero(mask):
+            image = window.images["top"][number, slot].numpy()
+            encoded = life.policy.encode(window.state[number, slot].numpy(), {"top": image})
+            assert np.array_equal(encoded.ravel(), features[slot])
+    # The first step was taken on the way to the start pose, which is nobody's answer to a sight.
+    assert not bool(window.action_mask[0].any())
+    assert bool(window.action_mask[2:-5].all())
+
+
+def test_cloning_needs_no_policy_on_record(tmp_path: Path) -> None:
+    """A person alone at the arm: even steps, and what was sent."""
+    path = tmp_path / "alone.mcap"
+    with EpisodeWriter(path, Header(synthetic.robot())) as writer:
+        for tick in range(200):
+            record = TickRecord(tick=tick, now_ns=tick * 5 * MS, joints=JOINTS, mode=Mode.HUMAN, driver=Driver.HUMAN)
+            for name in ("position", "sent", "human"):
+                getattr(record, name)[:JOINTS] = [0.001 * tick] * JOINTS
+            writer.tick(record)
+            if tick % 7 == 0:
+                writer.frame("top", encode_jpeg(np.full((9, 9, 3), tick, np.uint8), 95), tick * 5 * MS, tick)
+        writer.close(Outcome.SUCCESS)
+    window = Demonstrations([path], config(), Labels.SENT).windows(np.array([0, 2]))
+    assert np.allclose(window.actions[1].numpy(), [[0.001 * tick] * JOINTS for tick in (60, 80, 100, 120)], atol=1e-6)
+    assert int(window.images["top"][1, -1].float().mean()) == pytest.approx(35, abs=1)
+    rows = rows_of_episode(path, config())
+    assert rows.expert[rows.acted].all()
+    with pytest.raises(CadenzaError, match="no plans to learn from; try --labels sent"):
+        Demonstrations([path], config())
+
+
 def test_rows_tell_who_drove_and_where_a_chunk_was_cut(live: tuple[Live, Path]) -> None:
     life, path = live
     rows = rows_of_episode(path, config())
@@ -225,6 +263,8 @@ def test_an_episode_that_is_not_whole_is_refused(live: tuple[Live, Path], tmp_pa
         cut = tmp_path / f"{name}.mcap"
         cut.write_bytes(part)
         assert "cadenza episodes recover" in refusals(cut)
+        with pytest.raises(CadenzaError, match="cadenza episodes recover"):
+            Demonstrations([cut], config(), Labels.SENT)
     none = tmp_path / "c.mcap"
     none.write_bytes(b"no episode")
     refusals(none)
@@ -247,3 +287,13 @@ def test_another_calibration_is_refused(tmp_path: Path) -> None:
         MisfitError, match=f"recorded under calibration {calibration.digest()[:12]}, the actor's is 0000"
     ):
         rows_of_episode(path, config(), calibration="0" * 64)
+    assert Demonstrations([path], config(), Labels.SENT).calibration == calibration.digest()
+    other = tmp_path / "b.mcap"
+    with EpisodeWriter(
+        other, Header(synthetic.robot(), calibration=calibration.model_copy(update={"serial": "Y"}))
+    ) as writer:
+        writer.frame("top", encode_jpeg(np.zeros((9, 9, 3), np.uint8), 90), 0, 0)
+        writer.ticks(bytes(TickRecord(now_ns=1, joints=JOINTS, mode=Mode.POLICY)))
+        writer.close(Outcome.SUCCESS)
+    with pytest.raises(MisfitError, match=f"others under {calibration.digest()[:12]}"):
+        Demonstrations([path, other], config(), Labels.SENT)
