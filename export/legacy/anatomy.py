@@ -10,16 +10,15 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 from torch import Tensor
 
 from export.legacy.formats import Legacy
+from export.legacy.sight import Camera, backbone_of, cameras_of
 from learning.network.config import RESNET_CHANNELS, Activation, Backbone, Convolution
 from spec.errors import SpecError
-from spec.manifest import ImageInput
 
-_IMAGES = "encoder.image_encoder.image_enc_layers."
 _NORMALIZATION = "encoder.input_normalization."
 _PAIRS = {"mean": ("mean", "std"), "std": ("mean", "std"), "min": ("min", "max"), "max": ("min", "max")}
 _T = TypeVar("_T")
@@ -56,16 +55,6 @@ class Told:
     """Height and width of its images."""
     resnet_padding: ResnetPadding = ResnetPadding.SAME
     """How the blocks of a ResNet-10 pad."""
-
-
-class Camera(NamedTuple):
-    key: str
-    """Feature name with dots as underscores, e.g. ``observation_images_front``."""
-    name: str
-    """On the robot."""
-    image: ImageInput
-    map: tuple[int, int]
-    """Height and width of its feature map."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,11 +110,11 @@ def anatomy_of(legacy: Legacy, told: Told) -> Anatomy:
             be told that is not.
     """
     tensors, said = legacy.tensors, _Said(legacy)
-    dim = _shape(legacy, "action_start_token", 3)[2]
+    dim = legacy.shape("action_start_token", 3)[2]
     heads = said.known("act_n_heads", told.n_heads, "--n-heads", _whole)
     if dim % heads:
         raise SpecError("--n-heads", heads, f"does not divide the {dim} numbers of a token")
-    backbone, cnn = _backbone(legacy)
+    backbone, cnn = backbone_of(legacy)
     kernels = [
         name.split(".")[2] for name in tensors if re.fullmatch(r"encoder\.spatial_embeddings\.\w+\.kernel", name)
     ]
@@ -137,13 +126,13 @@ def anatomy_of(legacy: Legacy, told: Told) -> Anatomy:
     anatomy = Anatomy(
         dim=dim,
         heads=heads,
-        feedforward=_shape(legacy, "transformer_encoder.layers.0.linear1.weight", 2)[0],
+        feedforward=legacy.shape("transformer_encoder.layers.0.linear1.weight", 2)[0],
         encoder_layers=_layers(legacy, "transformer_encoder"),
         decoder_layers=_layers(legacy, "transformer_decoder"),
-        history=_shape(legacy, "obs_pos_embed", 3)[0],
-        chunk=_shape(legacy, "action_pos_embed", 3)[0],
-        action_dim=_shape(legacy, "action_mean_head.weight", 2)[0],
-        latent=_shape(legacy, first, 1)[0],
+        history=legacy.shape("obs_pos_embed", 3)[0],
+        chunk=legacy.shape("action_pos_embed", 3)[0],
+        action_dim=legacy.shape("action_mean_head.weight", 2)[0],
+        latent=legacy.shape(first, 1)[0],
         activation=said.known("act_feedforward_activation", told.activation, "--activation", _activation),
         pre_norm=said.known("act_pre_norm", told.pre_norm, "--pre-norm", _yes_or_no),
         log_variance=(
@@ -151,11 +140,11 @@ def anatomy_of(legacy: Legacy, told: Told) -> Anatomy:
             said.known("std_max", told.log_std_max, "--log-std-max", _number),
         ),
         squash=said.squash(),
-        cameras=_cameras(legacy, told, kernels, backbone, cnn),
+        cameras=cameras_of(legacy, told.cameras, told.image, kernels, backbone, cnn),
         backbone=backbone,
         cnn=cnn,
         same_padding=told.resnet_padding is ResnetPadding.SAME,
-        maps=_shape(legacy, f"encoder.spatial_embeddings.{kernels[0]}.kernel", 4)[3] if kernels else 0,
+        maps=legacy.shape(f"encoder.spatial_embeddings.{kernels[0]}.kernel", 4)[3] if kernels else 0,
         environment=environment,
         state=state,
         statistics=_statistics(tensors),
@@ -202,17 +191,8 @@ class _Said:
         return found
 
 
-def _shape(legacy: Legacy, name: str, axes: int) -> tuple[int, ...]:
-    if name not in legacy.tensors:
-        raise SpecError(str(legacy.where), name, "tensor is missing; not a sequence actor, or not all of it")
-    shape = tuple(legacy.tensors[name].shape)
-    if len(shape) != axes or 0 in shape:
-        raise SpecError(f"{legacy.where}: {name}", shape, f"should have {axes} axes, none of them empty")
-    return shape
-
-
 def _inputs(legacy: Legacy, name: str) -> int:
-    return _shape(legacy, name, 2)[1] if name in legacy.tensors else 0
+    return legacy.shape(name, 2)[1] if name in legacy.tensors else 0
 
 
 def _layers(legacy: Legacy, stack: str) -> int:
@@ -220,81 +200,6 @@ def _layers(legacy: Legacy, stack: str) -> int:
     if found != set(range(len(found))) or not found:
         raise SpecError(f"{legacy.where}: {stack}", sorted(found), "layers are missing")
     return len(found)
-
-
-def _backbone(legacy: Legacy) -> tuple[Backbone, tuple[Convolution, ...]]:
-    names = [name.removeprefix(_IMAGES) for name in legacy.tensors if name.startswith(_IMAGES)]
-    if "stem.weight" in names:
-        return Backbone.RESNET10, ()
-    stages: list[Convolution] = []
-    while (name := f"{2 * len(stages)}.weight") in names:
-        outputs, _, kernel, _ = _shape(legacy, _IMAGES + name, 4)
-        stages.append(Convolution(channels=outputs, kernel=kernel))
-    return Backbone.CNN, tuple(stages)
-
-
-def _cameras(
-    legacy: Legacy, told: Told, kernels: list[str], backbone: Backbone, cnn: tuple[Convolution, ...]
-) -> tuple[Camera, ...]:
-    sizes = _image_sizes(legacy.config)
-    keys = [key for key in sizes if key in kernels] if set(kernels) <= set(sizes) else kernels
-    if len(keys) > 1 and not sizes and not told.cameras:
-        raise SpecError(
-            str(legacy.where), sorted(keys), "the order of its cameras is not in the checkpoint; say --cameras"
-        )
-    if told.cameras and not sizes:
-        keys = sorted(keys, key=lambda key: _order(key, told.cameras))
-    names = told.cameras or tuple(_camera_name(key) for key in keys)
-    if len(names) != len(keys) or len(set(names)) != len(names):
-        raise SpecError("--cameras", list(names), f"the checkpoint sees {len(keys)}", keys)
-    cameras: list[Camera] = []
-    for key, name in zip(keys, names, strict=True):
-        size = sizes.get(key) or told.image
-        if size is None:
-            raise SpecError(
-                f"{legacy.where}: {key}", None, "the size of its images is not in the checkpoint; say --image"
-            )
-        if told.image and told.image != size:
-            raise SpecError("--image", list(told.image), f"the checkpoint's own config says {list(size)}")
-        height, width = _shape(legacy, f"encoder.spatial_embeddings.{key}.kernel", 4)[1:3]
-        if (left := _map_of(size, backbone, cnn)) != (height, width):
-            raise SpecError(
-                f"{legacy.where}: {key}", list(size), f"such images leave {left}, the tensors take {height, width}"
-            )
-        cameras.append(Camera(key, name, ImageInput(height=size[0], width=size[1]), (height, width)))
-    return tuple(cameras)
-
-
-def _order(key: str, cameras: tuple[str, ...]) -> int:
-    name = _camera_name(key)
-    if name not in cameras:
-        raise SpecError("--cameras", list(cameras), f"the checkpoint's camera {name} is not among them")
-    return cameras.index(name)
-
-
-def _image_sizes(config: Mapping[str, Any]) -> dict[str, tuple[int, int]]:
-    """Height and width by feature key, in feature order."""
-    sizes: dict[str, tuple[int, int]] = {}
-    for field, shape in config.items():
-        feature = field.removeprefix("input_features.").removesuffix(".shape")
-        if field == f"input_features.{feature}.shape" and feature.startswith("observation.image"):
-            if not isinstance(shape, list | tuple) or len(shape) != 3 or not all(_whole(n) for n in shape):
-                raise SpecError(f"config {field}", shape, "should be channels, height and width")
-            sizes[feature.replace(".", "_")] = (shape[1], shape[2])
-    return sizes
-
-
-def _map_of(size: tuple[int, int], backbone: Backbone, cnn: tuple[Convolution, ...]) -> tuple[int, int]:
-    height, width = size
-    if backbone is not Backbone.CNN:
-        return -(-height // 32), -(-width // 32)
-    for stage in cnn:
-        height, width = ((side - stage.kernel) // stage.stride + 1 for side in (height, width))
-    return height, width
-
-
-def _camera_name(key: str) -> str:
-    return re.sub(r"^observation_images?_", "", key)
 
 
 def _statistics(tensors: Mapping[str, Tensor]) -> dict[str, tuple[tuple[str, str], tuple[int, ...]]]:

@@ -10,7 +10,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from export.legacy.original import Original, Spread
+from export.legacy.frames import Spread
+from export.legacy.original import Original
 from export.legacy.policy import LegacyPolicy
 from learning.network.actor import SequenceActor
 from learning.network.config import ActorConfig, Backbone

@@ -31,7 +31,7 @@ from spec.errors import SpecError
 
 _ACTOR = "actor."
 _ENCODER = "encoder."
-_IMAGES = "encoder.image_encoder.image_enc_layers."
+IMAGES = "encoder.image_encoder.image_enc_layers."
 _NORMALIZATION = "encoder.input_normalization."
 _LEARNER = {
     "critic_ensemble",
@@ -81,6 +81,15 @@ class Legacy:
     wrapped: bool
     """The image encoder's convolutions sit in wrappers, as in the later of its published forms."""
 
+    def shape(self, name: str, axes: int) -> tuple[int, ...]:
+        """Of the tensor ``name``. Raises SpecError: there is none, or it has another number of axes."""
+        if name not in self.tensors:
+            raise SpecError(str(self.where), name, "tensor is missing; not a sequence actor, or not all of it")
+        shape = tuple(self.tensors[name].shape)
+        if len(shape) != axes or 0 in shape:
+            raise SpecError(f"{self.where}: {name}", shape, f"should have {axes} axes, none of them empty")
+        return shape
+
 
 def is_legacy(path: Path) -> bool:
     """Whether ``path`` is to be read as a legacy checkpoint: a file, or a folder whose config says no ``kind``."""
@@ -116,7 +125,7 @@ def read_legacy(path: Path, form: Format | None = None) -> Legacy:
     actor, left = _actor_part({name.replace("_orig_mod.", ""): t for name, t in tensors.items()}, where)
     if not actor:
         raise SpecError(str(where), f"{len(tensors)} tensors", "no sequence actor among them")
-    wrapped = any(name.startswith(_IMAGES) and ".conv.weight" in name for name in actor)
+    wrapped = any(name.startswith(IMAGES) and ".conv.weight" in name for name in actor)
     return Legacy(where, form, _renamed(actor), config, left, wrapped)
 
 
@@ -215,9 +224,9 @@ def _actor_part(tensors: Mapping[str, Tensor], where: Path) -> tuple[dict[str, T
 
 def _renamed(actor: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The image encoder's tensors under the names of :mod:`learning.network.resnet`; plain convolutions stay."""
-    images = {name.removeprefix(_IMAGES): tensor for name, tensor in actor.items() if name.startswith(_IMAGES)}
-    others = {name: tensor for name, tensor in actor.items() if not name.startswith(_IMAGES)}
-    return others | {_IMAGES + name: tensor for name, tensor in from_published(images).items()}
+    images = {name.removeprefix(IMAGES): tensor for name, tensor in actor.items() if name.startswith(IMAGES)}
+    others = {name: tensor for name, tensor in actor.items() if not name.startswith(IMAGES)}
+    return others | {IMAGES + name: tensor for name, tensor in from_published(images).items()}
 
 
 def _flat_config(document: Mapping[str, Any]) -> dict[str, Any]:
