@@ -32,7 +32,8 @@ _ASK_S = 0.1
 _ANSWER_S = 0.5
 _STOP_S = 25.0
 """Longest time for a child to end in order; the learner saves, the arm comes to rest."""
-_START_S = 120.0
+_START_S = 300.0
+"""For the learner to have traced its graphs and taken its demonstrations in, where it is not alone."""
 QUIET, LEARNING = "quiet", "learning"
 
 
@@ -162,7 +163,7 @@ class OnlineBench:
         learner = Spoken("learner", self._learner, self._out / "logs" / "learner.log")
         session: Spoken | None = None
         try:
-            self._await(learner, lambda: bool(self.seen.learner))
+            self._await(learner, lambda: self._idle_ns > 0)
             self._phase(QUIET)
             session = Spoken("session", self._session, self._out / "logs" / "session.log")
             while session.alive:

@@ -16,6 +16,7 @@ from cadenza.takeover_report import Bound
 
 _HAND = "#ad1a72"
 _AT_WORK = "#eef4f2"
+_OFFERED = "#b8860b"
 _LEG_HUES = ("#8a94a0", "#0b6e99", "#6940a5", "#b8860b", "#d9730d", "#0f7b6c")
 
 
@@ -57,14 +58,16 @@ def _course(axes: Axes, found: Found) -> None:
         )
     for what, height, colour, label in (
         ("episode", 0.3, HUES[0], "episode taken in"),
-        ("offered", 0.55, HUES[1], "weights offered"),
+        ("offered", 0.55, _OFFERED, "weights offered"),
     ):
         times = [at for at, did in found.learner if did == what]
         axes.vlines(times, 1 - height / 2, 1 + height / 2, color=colour, linewidth=1.6, label=label)
-    for version, at in found.swaps:
-        axes.axvline(at, ymin=0.08, ymax=0.95, color=FAINT, linewidth=0.7, linestyle=":")
-        axes.text(at, 0, str(version), ha="center", va="center", fontsize=8, fontweight="bold", color=INK)
-    axes.set(yticks=[2, 1, 0], yticklabels=["arm", "learner", "weights\nthat drive from here on"], ylim=(-0.5, 3.0))
+    ends = [*(at for _, at in found.swaps[1:]), end]
+    for (version, at), until in zip(found.swaps, ends, strict=False):
+        axes.vlines([at], 0.25, 2.4, color=FAINT, linewidth=0.8, linestyle=":")
+        axes.barh(0, until - at, left=at, height=0.5, color=hue.get(version, FAINT), alpha=0.35, linewidth=0)
+        axes.text(at, 0, f" {version}", va="center", fontsize=8, fontweight="bold", color=INK)
+    axes.set(yticks=[2, 1, 0], yticklabels=["arm", "learner", "new weights"], ylim=(-0.5, 3.0))
     axes.set(xlabel="time [s]", xlim=(min(0.0, *(one.begins_s for one in found.episodes)), end))
     clean(axes)
     axes.grid(visible=False)
@@ -93,7 +96,14 @@ def _reactions(axes: Axes, found: Found) -> None:
     names = [f"{one.episode.removeprefix('episode-').lstrip('0') or '0'} → {one.weights}" for one in found.reactions]
     axes.set(yticks=rows, yticklabels=names, xlabel="time [s]", ylabel="episode → weights")
     axes.set_xlim(0, float(left.max()) * 1.12)
-    axes.legend(frameon=False, fontsize=8, title="part, in the middle", title_fontsize=8)
+    axes.legend(
+        frameon=False,
+        fontsize=8,
+        title="part, in the middle",
+        title_fontsize=8,
+        loc="center left",
+        bbox_to_anchor=(1.0, 0.5),
+    )
 
 
 def _lateness(axes: Axes, found: Found) -> None:
