@@ -72,8 +72,8 @@ def crash(kills: int, updates: int = _UPDATES, seed: int = 0) -> Outcome:
         life_s = _until_saved(forks, task)
         inside, anywhen = 0, 1
         for kill in range(1, kills):
-            if (number := next(arrivals, None)) is not None:
-                write_episode(task.episodes / f"{number:03d}.mcap", number)
+            if (coming := next(arrivals, None)) is not None:
+                write_episode(task.episodes / f"{coming:03d}.mcap", coming)
             if kill % 2:
                 process = _start(forks, replace(task, dies_at=int(rng.integers(1, _OPERATIONS))))
                 inside += _ended(process, 4.0 * life_s)

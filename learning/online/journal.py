@@ -72,7 +72,11 @@ class Journal:
         for entry in _read(path):
             self._count(entry)
         self._file = path.open("ab", buffering=0)
-        sync_folder(path.parent)
+        try:
+            sync_folder(path.parent)
+        except BaseException:
+            self._file.close()
+            raise
 
     def __len__(self) -> int:
         return len(self.entries)

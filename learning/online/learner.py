@@ -7,10 +7,11 @@ updates, and ends with the same bits as one that was not.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from pathlib import Path
@@ -118,7 +119,11 @@ class Learner:
         self.journal = Journal(folder / JOURNAL_FILE)
         self.counters = Counters(settings=dict(plan.settings), weights=plan.first_weights)
         self.tally = Tally()
-        self._resume()
+        try:
+            self._resume()
+        except BaseException:
+            self.close()
+            raise
         for entry in self.journal.entries[: self.counters.entries]:
             self.tally.count(entry)
         self._pending = deque(self.journal.entries[self.counters.entries :])
@@ -130,28 +135,34 @@ class Learner:
         return int(self.plan.utd * self.counters.online_rows) + self.plan.offline_updates
 
     def turn(self) -> Did:
-        """Take in what came, or make one update."""
-        if self._take_in():
-            return Did.TOOK_IN
-        if self.counters.update >= self.budget or not len(self.source):
-            return Did.NOTHING
-        self._update()
-        return Did.UPDATED
-
-    def finish(self) -> None:
-        """Save, and publish what was learned since the last time."""
-        if self._export_due(at_the_end=True):
-            self._export()
-        else:
-            self.save()
-
-    def save(self) -> None:
-        """Write the state; everything before it is then safe.
+        """Take in what came, or make one update.
 
         Raises:
-            OSError: as the file system says; the older state is then still there, and what was done since is done
-                again.
+            CadenzaError: the disk is full or fails, or learning does. What is in the folder is sound: the last state,
+                and the journal.
         """
+        with self._sound():
+            if self._take_in():
+                return Did.TOOK_IN
+            if self.counters.update >= self.budget or not len(self.source):
+                return Did.NOTHING
+            self._update()
+            return Did.UPDATED
+
+    def finish(self) -> None:
+        """Save, and publish what was learned since the last time. Raises CadenzaError as :meth:`turn` does."""
+        with self._sound():
+            if self._export_due(at_the_end=True):
+                self._export()
+            else:
+                self._save()
+
+    def save(self) -> None:
+        """Write the state; everything before it is then safe. Raises CadenzaError as :meth:`turn` does."""
+        with self._sound():
+            self._save()
+
+    def _save(self) -> None:
         for store in self.stores.values():
             store.sync()
         heads = {source: store.head for source, store in self.stores.items()}
@@ -164,6 +175,17 @@ class Learner:
         self._batches.close()
         self.journal.close()
         self.metrics.close()
+
+    @contextlib.contextmanager
+    def _sound(self) -> Iterator[None]:
+        """Failures of the file system in one line."""
+        try:
+            yield
+        except OSError as error:
+            where = f": {error.filename}" if error.filename else ""
+            raise CadenzaError(
+                f"{self.folder}: {error.strerror}{where}; what is saved is sound, run the same command again"
+            ) from None
 
     def _resume(self) -> None:
         """Take up the newest state, roll the stores back to it, and publish what it did not come to publish."""
@@ -191,7 +213,10 @@ class Learner:
         store.truncate(0)
         for entry in self.journal.entries[: self.counters.entries]:
             if entry.source is source and not entry.refused:
-                store.append(self._intake.again(entry))
+                rows = self._intake.again(entry)
+                if store.slack < len(rows):
+                    store.sync()
+                store.append(rows)
         if store.head != head:
             raise CadenzaError(
                 f"{self.folder}: the episodes of {source} are not what they were: {store.head} rows, not {head}"
@@ -235,7 +260,7 @@ class Learner:
         if taken.entry is None or taken.rows is None:
             return
         if len(taken.rows) > self.stores[taken.entry.source].slack:
-            self.save()
+            self._save()
 
     def _append(self, entry: Entry, rows: Rows | None) -> None:
         online = 0
@@ -244,11 +269,10 @@ class Learner:
             self.stores[entry.source].append(rows)
             online = int(rows.acted.sum()) if entry.source is Source.ONLINE else 0
         counters = self.counters
-        due_at = counters.due_at
-        if online and due_at <= counters.update:
-            due_at = counters.update + math.ceil(self.plan.utd * online)
-        counted = {"entries": counters.entries + 1, "online_rows": counters.online_rows + online, "due_at": due_at}
+        owed = counters.owed + math.ceil(self.plan.utd * online)
+        counted = {"entries": counters.entries + 1, "online_rows": counters.online_rows + online, "owed": owed}
         self.counters = counters.model_copy(update=counted)
+        self._set_due()
         self.metrics.episode(entry)
         self.tally.count(entry)
         self._tell({"event": "refused" if entry.refused else "episode", **entry.model_dump(mode="json")})
@@ -263,7 +287,7 @@ class Learner:
         if self._export_due():
             self._export()
         elif self.counters.update % self.plan.save_every == 0:
-            self.save()
+            self._save()
 
     def _export_due(self, at_the_end: bool = False) -> bool:
         """Depends on the updates and on the rows they were made for alone, so that a resumed run publishes the same
@@ -276,11 +300,18 @@ class Learner:
             return True
         return counters.update == counters.due_at or counters.update >= self.budget
 
+    def _set_due(self) -> None:
+        counters = self.counters
+        if counters.due_at <= counters.update:
+            due_at = counters.update + counters.owed if counters.owed else 0
+            self.counters = counters.model_copy(update={"due_at": due_at, "owed": 0})
+
     def _export(self) -> None:
         counters = self.counters
         due = {"weights": counters.weights + 1, "exported_at": counters.update}
         self.counters = counters.model_copy(update=due)
-        self.save()
+        self._set_due()
+        self._save()
         self._publish()
 
     def _publish(self) -> None:

@@ -37,6 +37,8 @@ class Counters(Section):
     """Updates made when it was due."""
     due_at: NonNegativeInt = 0
     """Updates after which the next one is due, because an episode has been learned from; 0 for none."""
+    owed: NonNegativeInt = 0
+    """Updates for episodes that came after ``due_at`` was set."""
     skipped: NonNegativeInt = 0
     """Updates without effect, because a loss was not finite."""
 
