@@ -19,11 +19,19 @@ from spec.chunk import Chunk
 from spec.errors import CadenzaError
 from spec.robot import ChunkMode, Robot
 
-VECTORS = {"target": 6, "tool": 3, "cube": 4}
+VECTORS = {"target": 6, "tool": 3, "cube": 4, "push": 6}
 """What the policy sees beside the joints' angles: how far the joint targets are ahead of the joints [rad], the tool's
-place [m], and the cube's place [m] with cosine and sine of four times its yaw (a quarter turn looks the same)."""
+place [m], the cube's place [m] with cosine and sine of four times its yaw (a quarter turn looks the same), and how the
+tool stands to the push that is due: along and across [m], height over the table [m], and the three once more in small,
+where centimetres decide, each saturating a few of them away from contact."""
 
 _EASE_IN_S = 5.0
+_STAND_OFF, _PUSH_HEIGHT = 0.04, 0.016
+"""Where the tool should be before it pushes: behind the cube's centre, and over the table [m]."""
+_NEAR = 0.02
+"""Scale of what saturates [m]."""
+_TRANSIT_SPEED, _PUSH_SPEED = 0.16, 0.07
+"""Of the tool, as :mod:`drivers.virtual.expert` has it [m/s]."""
 
 
 class LockstepArm:
@@ -96,13 +104,28 @@ class LockstepArm:
         """Where the tool is [m], shape (3,)."""
         return self._tool.place(self.measured)
 
+    def remaining_s(self) -> float:
+        """About how long an expert would still need [s]: the tool to its place behind the cube, then the push."""
+        cube = self.cube
+        where = np.array([cube.x, cube.y])
+        way = self.goal - where
+        behind = where - _STAND_OFF * way / max(float(np.linalg.norm(way)), 0.02)
+        reach = float(np.linalg.norm(self.tool() - (*behind, _PUSH_HEIGHT)))
+        return reach / _TRANSIT_SPEED + self.distance / _PUSH_SPEED
+
     def sight(self) -> Float32:
         """State as the policy sees it, shape (S,): see :data:`VECTORS`."""
         cube = self.cube
         ahead = self.commanded - self.measured
         turn = 4.0 * cube.yaw
         pose = np.array([cube.x, cube.y, math.cos(turn), math.sin(turn)])
-        return np.concatenate([self.measured, ahead, self.tool(), pose]).astype(np.float32)
+        tool = self.tool()
+        way = self.goal - pose[:2]
+        heading = way / max(float(np.linalg.norm(way)), 0.02)
+        off = tool[:2] - pose[:2]
+        push = np.array([off @ heading, off @ (-heading[1], heading[0]), tool[2]])
+        near = np.tanh((push - (-_STAND_OFF, 0.0, _PUSH_HEIGHT)) / _NEAR)
+        return np.concatenate([self.measured, ahead, tool, pose, push, near]).astype(np.float32)
 
     def offer(self, targets: Float) -> None:
         """From the coming step on follow these joint targets [rad], shape (n, joints), one a step."""

@@ -9,6 +9,7 @@ import numpy as np
 
 from cadenza.finetuning.arm import LockstepArm
 from cadenza.finetuning.person import Person
+from learning.replay.rewards import taking_over_costs
 from learning.replay.rows import Rows
 from spec.action import ActionSpace, decode, encode
 from spec.arrays import Bool, Float, Float32
@@ -31,8 +32,10 @@ class Terms:
     """Steps within which the policy must have done it."""
     helped: int
     """Steps after which the episode ends though a person helps."""
+    progress: float = 0.25
+    """Reward for each second that the rest of the task has become shorter: see :meth:`LockstepArm.remaining_s`."""
     blame: float = 0.5
-    """Taken off the reward of the step after which a person has to step in."""
+    """What a person's stepping in costs: see :mod:`learning.replay.rewards`."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -100,10 +103,12 @@ class _Record:
         self._states: list[Float32] = []
         self._actions: list[Float] = []
         self._human: list[bool] = []
+        self._remaining: list[float] = []
 
     def see(self) -> None:
         self._observed.append(self._arm.now_ns)
         self._states.append(self._arm.sight())
+        self._remaining.append(self._arm.remaining_s())
         self._from = self._arm.commanded
 
     def act(self, human: bool) -> None:
@@ -129,7 +134,7 @@ class _Record:
         action = np.stack([*self._actions, np.zeros_like(self._actions[0])]).astype(np.float32)
         last = np.arange(count + 1) == count - 1
         reward = np.where(last & done, 1.0, 0.0)
-        reward[: count - 1] -= terms.blame * (human[1:count] & ~human[: count - 1])
+        reward[:count] -= terms.progress * np.diff(self._remaining)
         rows = Rows(
             observed_ns=np.array(self._observed, dtype=np.int64),
             segment=np.zeros(count + 1, dtype=np.int64),
@@ -143,6 +148,7 @@ class _Record:
             terminated=last & done,
             breaks=breaks,
         )
+        rows = taking_over_costs(rows, terms.blame)
         began = np.flatnonzero(np.diff(human[:count].astype(np.int8), prepend=0) == 1)
         alone = done and not human.any() and count <= terms.limit
         return Episode(rows, alone, done, count, int(human.sum()), len(began), self._arm.limited)
