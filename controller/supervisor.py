@@ -20,8 +20,8 @@ from controller.snapshot import STATE
 from controller.sources import ChunkSource, policy_source
 from controller.watch import Silence, Watch
 from controller.weights.office import Office
+from controller.wiring.crew import Crew
 from controller.wiring.ipc import Node, new_namespace, remove_namespace, sweep
-from controller.wiring.process import Process
 from controller.wiring.topics import EVENTS, ORDERS, Topic, topics
 from controller.workers.disk import DiskBounds
 from controller.workers.playback import PACE
@@ -82,7 +82,9 @@ class Supervisor:
         self._office: Office | None = None
         self._namespace = new_namespace()
         self._robot_file = out / "robot.resolved.json"
-        self.processes: dict[str, Process] = {}
+        common = ("--robot", str(self._robot_file), "--namespace", self._namespace)
+        self._crew = Crew(common, out / "logs")
+        self.processes = self._crew.processes
         self.recovered: list[Recovered] = []
         self.interrupts = 0
         """How often somebody asked for the end."""
@@ -91,8 +93,6 @@ class Supervisor:
         self._following = False
         self._closing = False
         self._silence = Silence()
-        self._peak_mb: dict[str, float] = {}
-        self._memory_s = 0.0
         self._messages: list[tuple[str, dict[str, Any]]] = []
         self._last = ExitStack()
 
@@ -119,8 +119,7 @@ class Supervisor:
         time.sleep(POLL_S)
         for event in self._look():
             self._tell(event)
-        for process in self.processes.values():
-            self._messages += [(process.name, message) for message in process.listen()]
+        self._messages += self._crew.listen()
         if self._hangs:
             self._end(CONTROL, f"no tick for {SILENT_S} s")
         self._revive()
@@ -131,21 +130,23 @@ class Supervisor:
             if name == TELEOP and message["kind"] == "key":
                 self.keys.append(message["key"])
             if self._source is not None and name == self._source.name:
-                self._heed_source(message)
+                self._heed_source(name, message)
         self._messages.clear()
         self._look_after_weights()
-        self._measure_memory()
+        self._crew.measure()
         return said
 
-    def _heed_source(self, message: dict[str, Any]) -> None:
+    def _heed_source(self, name: str, message: dict[str, Any]) -> None:
+        """A successor of one that dies starts with the bundle that drives now, paused or not as it is now."""
         kind = message["kind"]
         if kind == "ready":
-            self.follow(self._following)  # a successor starts as it was told to last
+            self.follow(self._following)
         if self._office is None:
             return
         if kind in {"swap_trial", "swap", "rollback", "swap_refused"}:
-            self._office.rollout.heard(kind, message)
-            self._renew_source()
+            rollout = self._office.rollout
+            rollout.heard(kind, message)
+            self._crew.brief(name, *policy_source(rollout.driving.bundle).arguments)
         elif kind == "died":
             self._office.rollout.died()
 
@@ -153,20 +154,14 @@ class Supervisor:
         """Hear the operator and the shelf. Where what drives cannot be loaded again, the one before is."""
         if self._office is None or self._source is None:
             return
-        source = self.processes[self._source.name]
-        for said in self._office.look(time.monotonic(), ready=source.alive and source.ready is not None):
+        name = self._source.name
+        for said in self._office.look(time.monotonic(), ready=self._crew.is_ready(name)):
             if not said.recorded:
                 self.say(f"weights: {said.text}")
                 self._event(time.monotonic_ns(), said.kind, said.text)
+        source = self.processes[name]
         if source.refusal is not None and not source.alive and self._office.rollout.step_back():
-            source.refusal = None
-            self._renew_source()
-
-    def _renew_source(self) -> None:
-        """A successor of the process that dies starts with the bundle that drives now."""
-        if self._office is not None and self._source is not None:
-            arguments = policy_source(self._office.rollout.driving.bundle).arguments
-            self.processes[self._source.name].arguments = (*self._common, *arguments)
+            self._crew.brief(name, *policy_source(self._office.rollout.driving.bundle).arguments)
 
     @property
     def interrupted(self) -> bool:
@@ -180,8 +175,7 @@ class Supervisor:
     @property
     def recorder_ready(self) -> bool:
         """Whether the recorder lives and takes orders."""
-        recorder = self.processes[RECORDER]
-        return recorder.alive and recorder.ready is not None
+        return self._crew.is_ready(RECORDER)
 
     @property
     def recorder_gone(self) -> bool:
@@ -277,10 +271,8 @@ class Supervisor:
             "realtime_missing": ready.get("missing", []),
             **self.watch.tally.as_dict(),
             **({} if self._office is None else {"weights": self._office.rollout.report()}),
-            "restarts": {name: process.restarts for name, process in self.processes.items() if process.restarts},
             "recovered": [str(item.episode) for item in self.recovered if item.episode],
-            "peak_memory_mb": self._peak_mb,
-            "processes": {name: process.report for name, process in self.processes.items()},
+            **self._crew.report(),
         }
 
     @property
@@ -296,13 +288,13 @@ class Supervisor:
         try:
             self.out.mkdir(parents=True, exist_ok=True)
             check_room(self.out)
+            if self._source is not None and self._bundle is not None:
+                tell = partial(self._tell_source, self._source.name)
+                self._office = Office(self._bundle, self._follow, self.out, tell)
+                self._last.callback(self._office.close)
             write_atomically(self._robot_file, self.robot.model_dump_json(indent=2).encode())
         except OSError as error:
             raise CadenzaError(f"{self.out}: cannot write there: {error.strerror}; choose another --out") from None
-        if self._source is not None and self._bundle is not None:
-            tell = partial(self._tell_source, self._source.name)
-            self._office = Office(self._bundle, self._follow, self.out, tell)
-            self._last.callback(self._office.close)
         sweep()
         self.recover()
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -326,35 +318,24 @@ class Supervisor:
             self._add(TELEOP, "controller.workers.teleop_process")
         for name in self.robot.cameras:
             self._add(f"camera {name}", "controller.workers.camera_process", "--camera", name)
-        for process in self.processes.values():
-            process.start()
-        self._await_ready()
+        crew = self._crew
+        crew.start()
+        until = time.monotonic() + READY_S
+        while not crew.all_ready():
+            time.sleep(POLL_S)
+            self.watch.look()
+            self._messages += crew.listen()
+            if self.interrupted:
+                raise KeyboardInterrupt
+            late = next((process for process in self.processes.values() if process.ready is None), None)
+            if late is not None and time.monotonic() > until:
+                raise DeviceError(f"{late.name}: not ready after {READY_S:.0f} s; see {late.log}")
 
-    @property
-    def _common(self) -> tuple[str, ...]:
-        return ("--robot", str(self._robot_file), "--namespace", self._namespace)
+    def _add(self, name: str, module: str, *arguments: str) -> None:
+        self._crew.add(name, module, *arguments)
 
     def _tell_source(self, name: str, **command: Any) -> bool:
         return self.processes[name].tell(**command)
-
-    def _add(self, name: str, module: str, *arguments: str) -> None:
-        log = self.out / "logs" / f"{name.replace(' ', '-')}.log"
-        self.processes[name] = Process(name, module, (*self._common, *arguments), log)
-
-    def _await_ready(self) -> None:
-        until = time.monotonic() + READY_S
-        while not all(process.ready for process in self.processes.values()):
-            time.sleep(POLL_S)
-            self.watch.look()
-            for process in self.processes.values():
-                self._messages += [(process.name, message) for message in process.listen()]
-                if not process.alive and process.ready is None:
-                    process.listen()
-                    raise DeviceError(process.refusal or f"{process.name}: {process.ending()}")
-                if time.monotonic() > until and process.ready is None:
-                    raise DeviceError(f"{process.name}: not ready after {READY_S:.0f} s; see {process.log}")
-            if self.interrupted:
-                raise KeyboardInterrupt
 
     # -- watching
 
@@ -376,18 +357,13 @@ class Supervisor:
         self.processes[name].kill()
 
     def _revive(self) -> None:
-        for process in self.processes.values():
-            if process.alive or process.name == CONTROL or self._closing:
-                continue
-            if process.status is not None and process.ready is not None:
-                if process.refusal is None:  # one that says why it cannot go on has said so, and is not started again
-                    self.say(f"{process.name}: {process.ending()}; starting it again")
-                self._event(time.monotonic_ns(), "died", f"{process.name}: {process.ending()}")
-                self._messages.append((process.name, {"kind": "died"}))
-                process.ready = None
-            if process.may_restart():
-                process.restart()
-                self._event(time.monotonic_ns(), "restarted", process.name)
+        for change in () if self._closing else self._crew.revive(never=CONTROL):
+            if change.kind == "died":
+                if not change.refused:
+                    self.say(f"{change.name}: {change.how}; starting it again")
+                self._messages.append((change.name, {"kind": "died"}))
+            text = f"{change.name}: {change.how}" if change.how else change.name
+            self._event(time.monotonic_ns(), change.kind, text)
 
     def _event(self, now_ns: int, kind: str, text: str) -> None:
         self._events.send_bytes(Event(time_ns=now_ns, source="supervisor", kind=kind, text=text).SerializeToString())
@@ -398,14 +374,6 @@ class Supervisor:
             self.say(f"control: {event.text}")
         elif event.kind not in {"control", STATE, PACE} and event.source != "supervisor":
             self.say(f"{event.source}: {event.kind.replace('_', ' ')}: {event.text}")
-
-    def _measure_memory(self) -> None:
-        now = time.monotonic()
-        if now < self._memory_s:
-            return
-        self._memory_s = now + 1.0
-        for name, process in self.processes.items():
-            self._peak_mb[name] = max(self._peak_mb.get(name, 0.0), process.memory_mb())
 
     def _interrupt(self, _number: int, _frame: FrameType | None) -> None:
         self.interrupts += 1
@@ -427,11 +395,7 @@ class Supervisor:
                 control.listen()
             control.terminate()
             control.wait(0.0 if self._hangs else STOP_S)
-        for process in reversed(self.processes.values()):
-            process.terminate()
-        deadline = time.monotonic() + STOP_S
-        for process in self.processes.values():
-            process.wait(max(0.0, deadline - time.monotonic()))
+        self._crew.end(STOP_S)
         if self.processes:
             self.watch.look()
             self.recover()

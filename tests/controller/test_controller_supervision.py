@@ -44,7 +44,7 @@ def test_a_recorder_that_refuses_to_go_on_counts_as_dead(tmp_path: Path) -> None
     recorder = Process(RECORDER, "nothing", (), tmp_path / "log", ready={}, refusal="no room")
     with subprocess.Popen([sys.executable, "-c", "raise SystemExit(2)"]) as recorder._child:
         pass
-    supervisor.processes = {RECORDER: recorder}
+    supervisor.processes[RECORDER] = recorder
     said: list[bytes] = []
     supervisor._events = cast("Any", SimpleNamespace(send_bytes=said.append))
     for _ in range(3):
