@@ -30,6 +30,7 @@ BENCHMARKS = (
     "kills",
     "swap",
     "replay",
+    "legacy",
 )
 
 
