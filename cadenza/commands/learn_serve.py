@@ -70,7 +70,8 @@ def main(argv: Sequence[str]) -> int:
         plain = tls is None and not is_loopback(args.host)
         facts = {"url": address, "token_file": str(token_file), "episodes": str(inbox.episodes), "plain": plain}
         report({"event": "serving", **facts})
-        logging.getLogger("uvicorn").setLevel(logging.CRITICAL)  # scanners' noise; what matters is reported
+        for noisy in ("uvicorn", "asyncio"):  # what strangers cause; what matters is reported
+            logging.getLogger(noisy).setLevel(logging.CRITICAL)
         running = server(fleet_app(inbox, args.bundles, token, Conduct(uploads=args.uploads), report), tls)
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # uvicorn passes both on when it has ended
         try:
@@ -138,6 +139,6 @@ def _line(event: dict[str, Any]) -> str:
         case "refused":
             return f"{event['robot']}: {event['episode']}: refused: {event['why']}"
         case "failed":
-            return f"the disk fails: {event['why']}"
+            return f"failed: {event['why']}"
         case _:
             return "stopped"

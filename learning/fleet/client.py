@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from learning.fleet.names import one_line
 from spec.errors import CadenzaError, SpecError
 
 _CONNECT_S, _SILENCE_S, _VERIFIED_S = 10.0, 60.0, 330.0
@@ -157,20 +158,20 @@ class Link:
             return _content(response), response.headers.get("etag", "")
 
     def fetch(self, bundle: str, name: str, target: Path, limit: int) -> None:
-        """Bring a file of a bundle, going on where ``target`` ends. Its content is for the caller to verify.
+        """Bring a file of a bundle, going on where ``target`` ends. Its content is for the caller to verify, also where
+        there turns out to be no more of it.
 
         Raises:
             LinkError: it broke off, is not there (any more), or is larger than ``limit`` bytes.
         """
         have = target.stat().st_size if target.exists() else 0
         headers = {"Range": f"bytes={have}-"} if have else {}
-        with (
-            self._asked("GET", f"/v1/weights/{bundle}/{name}", headers=headers) as response,
-            target.open("ab") as file,
-        ):
-            if response.status_code == 206 and not response.headers.get("content-range", "").startswith(
-                f"bytes {have}-"
-            ):
+        path = f"/v1/weights/{bundle}/{name}"
+        with self._asked("GET", path, also=416 if have else 0, headers=headers) as response, target.open("ab") as file:
+            if response.status_code == 416:
+                return
+            begins = response.headers.get("content-range", "")
+            if response.status_code == 206 and not begins.startswith(f"bytes {have}-"):
                 raise LinkError(f"{bundle}/{name}: the learner sent another part than was asked for")
             if response.status_code != 206:
                 file.truncate(0)
@@ -188,13 +189,17 @@ class Link:
             return _json(response)
 
     @contextmanager
-    def _asked(self, method: str, path: str, **options: Any) -> Iterator[httpx.Response]:
-        """An answer of which only the head is here. Errors of status and network become ours, also inside the block."""
+    def _asked(self, method: str, path: str, also: int = 304, **options: Any) -> Iterator[httpx.Response]:
+        """An answer of which only the head is here. Errors of status and network become ours, also inside the block.
+
+        Args:
+            also: a status that is an answer too.
+        """
         headers = {"Authorization": f"Bearer {self._token()}", "Accept-Encoding": "identity"}
         headers |= options.pop("headers", {})
         try:
             with self._client.stream(method, path, headers=headers, **options) as response:
-                if response.status_code >= 300 and response.status_code != 304:
+                if response.status_code >= 300 and response.status_code != also:
                     raise _refusal(response)
                 yield response
         except httpx.TransportError as error:
@@ -246,7 +251,7 @@ def _refusal(response: httpx.Response) -> CadenzaError:
         message = str(_json(response).get("message", ""))
     except LinkError:
         message = ""
-    line = " ".join(message.split())[:300] or f"the learner answers {status}"
+    line = one_line(message) or f"the learner answers {status}"
     if status in _NEVER:
         return RejectedError(line)
     if status == 401:

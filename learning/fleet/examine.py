@@ -18,6 +18,7 @@ import threading
 from pathlib import Path
 
 from episodes.reader import read_episode
+from learning.fleet.names import one_line
 from spec.errors import CadenzaError
 
 _TIME_S = 300.0
@@ -112,7 +113,7 @@ def main() -> None:
     for line in sys.stdin:
         path, most = json.loads(line)
         resource.setrlimit(resource.RLIMIT_AS, (most, hard))
-        print(json.dumps(" ".join(complaint(Path(path)).split())[:500]), flush=True)
+        print(json.dumps(one_line(complaint(Path(path)))), flush=True)
 
 
 if __name__ == "__main__":

@@ -21,6 +21,11 @@ def is_sha256(text: str) -> bool:
     return _SHA256.fullmatch(text) is not None
 
 
+def one_line(text: str, longest: int = 300) -> str:
+    """What another machine says, fit for a terminal: one line without control characters."""
+    return "".join(letter if letter.isprintable() else "?" for letter in " ".join(text.split()))[:longest]
+
+
 def checked_name(where: str, text: str) -> str:
     """``text`` itself. Raises SpecError where it is no plain name."""
     if not is_name(text):

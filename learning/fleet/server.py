@@ -243,6 +243,10 @@ def fleet_app(
         report({"event": "failed", "why": str(error)})
         return _later("the learner's disk fails", 500, request)
 
+    async def broken(_request: Request, error: Exception) -> Response:
+        report({"event": "failed", "why": f"{type(error).__name__}: {error}"})
+        return JSONResponse({"message": "the server has an error"}, 500)
+
     app = Starlette(
         routes=[
             Route("/v1/status", reception.status, methods=["GET"]),
@@ -257,6 +261,7 @@ def fleet_app(
             TimeoutError: too_slow,
             ClientDisconnect: too_slow,
             OSError: failed,
+            Exception: broken,
         },
     )
     return Guard(app, token)

@@ -17,6 +17,7 @@ from synthetic_episodes import write_episode
 
 from learning.fleet.examine import Examiner, complaint
 from learning.fleet.inbox import EPISODES, PARTS, RECEIVED, Inbox, Limits, Offer, Reason, RefusedError
+from learning.fleet.names import one_line
 from spec.errors import CadenzaError
 
 _opened: list[Inbox] = []
@@ -227,6 +228,10 @@ def test_an_episode_is_read_before_it_is_taken(tmp_path: Path) -> None:
         assert refused.value.reason is Reason.UNSOUND, name
     assert names_in(inbox.episodes) == ["one.mcap"]
     assert names_in(tmp_path / "inbox" / PARTS) == []
+
+
+def test_what_a_file_says_of_itself_cannot_write_to_a_terminal() -> None:
+    assert one_line("a\x1b[2Jb\nc\x07\u202e  d") == "a?[2Jb c?? d"
 
 
 def test_a_file_that_would_fill_the_memory_harms_nobody(tmp_path: Path) -> None:

@@ -276,7 +276,7 @@ def test_a_file_of_a_bundle_is_gone_on_with(learner: Running, tmp_path: Path) ->
     (folder / "decoder.onnx").write_bytes(CONTENT)
     target = tmp_path / "decoder"
     with learner.link() as link:
-        for have in (0, 1, 500_000):
+        for have in (0, 1, 500_000, len(CONTENT)):  # the last: killed before it was renamed
             target.write_bytes(CONTENT[:have])
             link.fetch("weights-000001", "decoder.onnx", target, len(CONTENT))
             assert target.read_bytes() == CONTENT
