@@ -25,10 +25,11 @@ class History:
     def __len__(self) -> int:
         return int(self.state.shape[0])
 
-    def joined(self, other: Self) -> Self:
-        """Both, one after the other."""
-        images = {name: torch.cat([image, other.images[name]]) for name, image in self.images.items()}
-        return type(self)(torch.cat([self.state, other.state]), images, torch.cat([self.mask, other.mask]))
+    def joined(self, *others: Self) -> Self:
+        """All of them, one after the other."""
+        all_ = (self, *others)
+        images = {name: torch.cat([part.images[name] for part in all_]) for name in self.images}
+        return type(self)(torch.cat([part.state for part in all_]), images, torch.cat([part.mask for part in all_]))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -56,17 +57,18 @@ class Batch:
     def __len__(self) -> int:
         return len(self.length)
 
-    def joined(self, other: Self) -> Self:
-        """Both, one after the other."""
+    def joined(self, *others: Self) -> Self:
+        """All of them, one after the other."""
+        all_ = (self, *others)
         return type(self)(
-            self.now.joined(other.now),
-            torch.cat([self.actions, other.actions]),
-            torch.cat([self.length, other.length]),
-            torch.cat([self.rewards, other.rewards]),
-            torch.cat([self.bootstrap, other.bootstrap]),
-            self.later.joined(other.later),
-            torch.cat([self.expert, other.expert]),
-            torch.cat([self.expert_mask, other.expert_mask]),
+            self.now.joined(*(part.now for part in others)),
+            torch.cat([part.actions for part in all_]),
+            torch.cat([part.length for part in all_]),
+            torch.cat([part.rewards for part in all_]),
+            torch.cat([part.bootstrap for part in all_]),
+            self.later.joined(*(part.later for part in others)),
+            torch.cat([part.expert for part in all_]),
+            torch.cat([part.expert_mask for part in all_]),
         )
 
 

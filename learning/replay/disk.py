@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -125,12 +126,9 @@ class Disk:
             for segment in sorted(self._dirty):
                 os.fdatasync(self._file(segment))
             _sync_folder(self._folder)
-            write_atomically(
-                self._folder / HEAD_FILE, json.dumps({"head": self._head, "before": self._synced}).encode()
-            )
+            self._write_head(self._head, self._synced)
             self._dirty.clear()
-            self._before, self._synced = self._synced, self._head
-            self._remove_before(max(0, self._before - self._kept) // self._rows)
+            self._remove(range(max(0, self._before - self._kept) // self._rows))
         except OSError as error:
             raise _of_disk(self._folder, error) from None
 
@@ -144,8 +142,11 @@ class Disk:
         wanted = range(oldest, -(-head // self._rows))
         if not 0 <= head <= self._head or any(not self._path(segment).exists() for segment in wanted):
             raise CadenzaError(f"{self._folder}: cannot go back to row {head} of {self._head}; the store is another's")
-        self._head = self._synced = head
-        self._before = min(self._before, head)
+        try:
+            self._write_head(head, min(self._before, head))
+            self._remove(range(wanted.stop, sys.maxsize))
+        except OSError as error:
+            raise _of_disk(self._folder, error) from None
 
     def _open(self, config: ActorConfig) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
@@ -192,9 +193,14 @@ class Disk:
         except OSError as error:
             raise _of_disk(self._path(segment), error) from None
 
-    def _remove_before(self, oldest: int) -> None:
+    def _write_head(self, head: int, before: int) -> None:
+        write_atomically(self._folder / HEAD_FILE, json.dumps({"head": head, "before": before}).encode())
+        self._head, self._synced, self._before = head, head, before
+
+    def _remove(self, segments: range) -> None:
         for path in self._folder.glob("*.rows"):
-            if path.stem.isdecimal() and int(path.stem) < oldest:
+            if path.stem.isdecimal() and int(path.stem) in segments:
+                self._dirty.discard(int(path.stem))
                 if (file := self._files.pop(int(path.stem), None)) is not None:
                     os.close(file)
                 path.unlink()

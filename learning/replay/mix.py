@@ -65,10 +65,7 @@ class Mixed:
             (self._online, batch - shown),
         ]
         drawn = [source.draw(rng, count) for source, count in parts if source is not None and count]
-        whole = drawn[0]
-        for part in drawn[1:]:
-            whole = whole.joined(part)
-        return whole
+        return drawn[0].joined(*drawn[1:]) if drawn[1:] else drawn[0]
 
     def _corrections(self, rng: np.random.Generator, shown: int) -> int:
         """How many of so many examples come from the online store: each row has the same chance."""
