@@ -66,6 +66,7 @@ def main(argv: Sequence[str]) -> int:
     try:
         listening = bound_socket(args.host, args.port)
         address = f"{'http' if tls is None else 'https'}://{_host(args.host)}:{listening.getsockname()[1]}"
+        inbox.prepare()
         report = _reporter(args.json)
         plain = tls is None and not is_loopback(args.host)
         facts = {"url": address, "token_file": str(token_file), "episodes": str(inbox.episodes), "plain": plain}

@@ -54,6 +54,11 @@ class Examiner:
                     break
         return "not an episode that can be read in bounded memory and time"
 
+    def start(self) -> None:
+        """Start the process; else the first file does."""
+        with self._one:
+            self._running()
+
     def close(self) -> None:
         """End the process."""
         with self._one:

@@ -125,6 +125,10 @@ class Inbox:
         self._writing = threading.Lock()
         self._delete_old_parts()
 
+    def prepare(self) -> None:
+        """Start what reads episodes, so that the first one does not wait for it."""
+        self._examiner.start()
+
     def close(self) -> None:
         """Let another server have the folder."""
         self._examiner.close()
