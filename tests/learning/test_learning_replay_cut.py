@@ -198,6 +198,17 @@ def test_rows_tell_who_drove_and_where_a_chunk_was_cut(live: tuple[Live, Path]) 
     assert rows.reward[rows.terminated].tolist() == [1.0] == rows.reward[rows.reward != 0].tolist()
 
 
+def test_a_policy_that_was_not_asked_at_the_end_hides_how_it_ended(tmp_path: Path) -> None:
+    life = Live(write_tiny_bundle(tmp_path / "tiny", synthetic.robot().follower.names))
+    life.run(200)
+    whole = rows_of_episode(life.write(tmp_path / "a.mcap"), config())
+    life.run(60, fresh=False)
+    hidden = rows_of_episode(life.write(tmp_path / "b.mcap"), config())
+    assert (whole.terminated.sum(), whole.reward.sum()) == (1, 1.0)
+    assert (hidden.terminated.sum(), hidden.reward.sum()) == (0, 0.0)
+    assert len(hidden) - len(whole) <= 1
+
+
 def test_a_demonstration_is_an_example_throughout(live: tuple[Live, Path]) -> None:
     _, path = live
     rows = rows_of_episode(path, config(), Source.DEMONSTRATION)

@@ -265,6 +265,28 @@ def test_a_full_disk_is_one_line_and_leaves_the_store_as_it_was(
     every_window(store, [*kept, made_rows(10, 12, config)])
 
 
+def test_a_disk_that_is_full_at_a_save_forgets_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A save that failed must not count as one: the state before it is still what a restart goes on from."""
+    learner = Crash(tmp_path, SETTINGS[0])
+    for number in range(30):
+        learner.take(made_rows(number, 20, learner.config))
+    learner.save()
+    learner.take(made_rows(30, 30, learner.config))
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    for where in ("os.fdatasync", "learning.replay.disk.write_atomically"):
+        with monkeypatch.context() as patch:
+            patch.setattr(where, full)
+            with pytest.raises(CadenzaError, match="the disk is full"):
+                learner.store.sync()
+    every_window(learner.store, learner.taken, 7)
+    learner.die(while_saving=True, scribble=False)
+    every_window(learner.store, learner.taken, 7)
+    assert len(learner.taken) == 30
+
+
 def test_more_rows_than_fit_between_two_saves_are_refused(tmp_path: Path) -> None:
     config = SETTINGS[0]
     store = Store.on_disk(tmp_path, config, 2, small(config))
