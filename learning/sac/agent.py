@@ -38,6 +38,11 @@ class Agent:
             "temperature": _adam(self.mind.temperature, settings.temperature_lr),
         }
 
+    @property
+    def averaged(self) -> SequenceActor:
+        """What should drive the robot: the actor's average, or the actor itself where there is none."""
+        return self.actor if self.mind.averaged is None else self.mind.averaged
+
     def update(self, batch: Batch, step: int) -> dict[str, float]:
         """Learn from one batch.
 
@@ -64,8 +69,7 @@ class Agent:
         self._optimizers["actor"].param_groups[0]["lr"] = self.settings.actor_rate(step)
         for name in losses:
             self._optimizers[name].step()
-        if "critic" in losses:
-            self._follow()
+        self.mind.follow(losses.keys())
         return numbers | {"skipped": 0.0}
 
     def tensors(self) -> dict[str, Tensor]:
@@ -123,12 +127,6 @@ class Agent:
             raise CadenzaError(
                 f"update {step}: the loss was not finite {self._bad} times in a row; learning stops here"
             )
-
-    @torch.no_grad()
-    def _follow(self) -> None:
-        """The target critics go after the critics, encoder and all."""
-        mind = self.mind
-        torch._foreach_lerp_(list(mind.targets.parameters()), list(mind.critics.parameters()), self.settings.ema)
 
 
 def _adam(module: nn.Module, rate: float) -> torch.optim.Adam:

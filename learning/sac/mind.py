@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Collection
 from typing import NamedTuple
 
 import numpy as np
@@ -53,6 +54,7 @@ class Mind(nn.Module):
             raise MisfitError(f"h {settings.h} is longer than the actor's chunk of {config.act_chunk_size}")
         self.settings = settings
         self.actor = actor
+        self.averaged = copy.deepcopy(actor) if settings.actor_ema else None
         self.device = actor.mean_head.weight.device
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.seed)
@@ -72,6 +74,8 @@ class Mind(nn.Module):
         self.temperature = Temperature(settings.temperature).to(self.device)
         self.requires_grad_()
         self.targets.requires_grad_(requires_grad=False)
+        if self.averaged is not None:
+            self.averaged.requires_grad_(requires_grad=False)
         actor.frame.requires_grad_(not settings.freeze_encoder)
         self.eval()
 
@@ -121,6 +125,15 @@ class Mind(nn.Module):
         noise = torch.randn(3, rows, config.act_chunk_size, config.action_dim, generator=generator).to(self.device)
         first, second = np.random.default_rng(int(seeds[1])).choice(self.settings.critics, 2, replace=False)
         return Chance(noise[0], noise[1], noise[2], (int(first), int(second)))
+
+    @torch.no_grad()
+    def follow(self, parts: Collection[str]) -> None:
+        """After those parts have learned: the target critics go after the critics, encoder and all, and the average
+        after the actor."""
+        if "critic" in parts:
+            _lerp(self.targets, self.critics, self.settings.ema)
+        if "actor" in parts and self.averaged is not None:
+            _lerp(self.averaged, self.actor, self.settings.actor_ema)
 
     def _actor(
         self, now: Sight, features: Tensor | None, expert: Tensor, known: Tensor, chance: Chance, step: int
@@ -197,3 +210,7 @@ class Mind(nn.Module):
     def _here(self, history: History) -> History:
         images = {name: image.to(self.device) for name, image in history.images.items()}
         return History(history.state.to(self.device), images, history.mask.to(self.device))
+
+
+def _lerp(slow: nn.Module, fast: nn.Module, share: float) -> None:
+    torch._foreach_lerp_(list(slow.parameters()), list(fast.parameters()), share)

@@ -66,6 +66,9 @@ class Settings(Section):
     ramp: PositiveInt = 500
     """Updates over which the actor's rate rises from nothing. Adam's first steps move every weight by the whole rate,
     and a chunk by a good part of a radian, whatever the loss."""
+    actor_ema: float = Field(default=0.005, ge=0.0, le=1.0)
+    """Share of the actor that its average takes over whenever it has learned; the average is what drives the robot,
+    because from one update to the next the actor itself swings about what it has learned. 0: no average."""
     critic_lr: PositiveFloat = 3e-4
     temperature_lr: PositiveFloat = 3e-4
     clip: PositiveFloat = 10.0

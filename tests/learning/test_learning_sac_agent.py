@@ -314,14 +314,30 @@ def test_targets_follow_slowly_encoder_and_all() -> None:
         assert torch.allclose(after[name], wanted, atol=1e-6)
 
 
+def test_the_robot_is_driven_by_the_actors_average() -> None:
+    agent = _agent(actor_ema=0.1, critic_warmup=1)
+    for step in range(3):
+        before = agent.tensors()
+        agent.update(_batch(agent), step)
+        after = agent.tensors()
+        for name, tensor in agent.averaged.state_dict().items():
+            wanted = 0.9 * before[f"averaged.{name}"] + 0.1 * after[f"actor.{name}"]
+            assert torch.allclose(tensor, wanted, atol=1e-6)
+            assert step or torch.equal(tensor, before[f"averaged.{name}"])
+    assert {"actor", "averaged"} <= _changed(before, after)
+    assert agent.averaged is not agent.actor
+    plain = _agent(actor_ema=0.0)
+    assert plain.averaged is plain.actor
+
+
 def test_a_frozen_encoder_stays_and_is_nobodys_copy() -> None:
     agent = _agent(actor={"cameras": small_config().cameras}, freeze_encoder=True)
     before = agent.tensors()
     agent.update(_batch(agent), 0)
     after = agent.tensors()
     frames = [name for name in after if ".frame." in name and not name.startswith("adam.")]
-    assert {name.split(".")[0] for name in frames} == {"actor"}
-    assert all(torch.equal(before[name], after[name]) for name in frames)
+    assert {name.split(".")[0] for name in frames} == {"actor", "averaged"}
+    assert all(torch.allclose(before[name], after[name], atol=1e-7) for name in frames)
     assert {"actor", "critics", "targets", "temperature"} <= _changed_parts(before, after)
 
 
