@@ -7,12 +7,14 @@ again for every new set of weights. What comes out is compared with the actor li
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from typing import Self
 
 import numpy as np
 import onnx
 import onnxruntime
+import torch
 from onnx import numpy_helper
 from onnxscript import optimizer
 from torch import Tensor
@@ -45,11 +47,11 @@ class Template:
 
     @classmethod
     def encoder(cls, actor: SequenceActor) -> Self:
-        return cls(trace_encoder(actor, optimize=False))
+        return cls(trace_encoder(_scrambled(actor), optimize=False))
 
     @classmethod
     def decoder(cls, actor: SequenceActor) -> Self:
-        return cls(trace_decoder(actor, optimize=False))
+        return cls(trace_decoder(_scrambled(actor), optimize=False))
 
     def weighted(self, actor: SequenceActor) -> bytes:
         """The graph with the weights of ``actor``."""
@@ -63,6 +65,17 @@ class Template:
             values |= dict(zip(self._folded, session.run(self._folded, {}), strict=True))
         _fill(self._graph, {name: values[name] for name in (*self._weights, *self._folded)})
         return serialised(self._graph)
+
+
+def _scrambled(actor: SequenceActor) -> SequenceActor:
+    """Any weights, no two alike: the optimiser makes one of tensors that are equal, and drops an addition of zero."""
+    other = copy.deepcopy(actor)
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for tensor in (*other.parameters(), *other.buffers()):
+            if tensor.is_floating_point():
+                tensor.copy_(torch.randn(tensor.shape, generator=generator))
+    return other
 
 
 def _fill(model: onnx.ModelProto, values: Mapping[str, np.ndarray]) -> None:

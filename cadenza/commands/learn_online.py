@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -202,7 +203,20 @@ def _what_must_not_change(args: Args) -> dict[str, Any]:
 
 
 def _run(args: Args, learner: Learner, view: LearnerView) -> int:
-    stop = _stop_on_signals()
+    with _stopped_by_signals() as stop:
+        _turn_until(stop, args, learner, view)
+        interrupted = stop.is_set()
+        if interrupted:
+            learner.save()
+        else:
+            learner.finish()
+    plot_curves(args.out, args.out / CURVES_FILE)
+    view.end(learner, interrupted)
+    return 130 if interrupted else 0
+
+
+def _turn_until(stop: threading.Event, args: Args, learner: Learner, view: LearnerView) -> None:
+    """Go on until asked to stop, or as long as ``args`` say."""
     idle_since_s: float | None = None
     plotted_s = time.monotonic()
     while not stop.is_set():
@@ -222,24 +236,22 @@ def _run(args: Args, learner: Learner, view: LearnerView) -> int:
         if now_s - plotted_s >= _PLOT_S:
             plot_curves(args.out, args.out / CURVES_FILE)
             plotted_s = time.monotonic()
-    interrupted = stop.is_set()
-    if interrupted:
-        learner.save()
-    else:
-        learner.finish()
-    plot_curves(args.out, args.out / CURVES_FILE)
-    view.end(learner, interrupted)
-    return 130 if interrupted else 0
 
 
-def _stop_on_signals() -> threading.Event:
-    """Set by Ctrl-C and by SIGTERM, so that the update at work is ended and saved; a second Ctrl-C does not wait."""
+@contextlib.contextmanager
+def _stopped_by_signals() -> Iterator[threading.Event]:
+    """Set by Ctrl-C and by SIGTERM, so that the update at work is ended and saved; a second one does not wait."""
     stop = threading.Event()
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def ask(number: int, _: object) -> None:
         stop.set()
-        signal.signal(number, signal.SIG_DFL if number == signal.SIGTERM else signal.default_int_handler)
+        signal.signal(number, before[signal.Signals(number)])
 
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in before:
         signal.signal(number, ask)
-    return stop
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,105 @@
+"""``cadenza learn online`` from the outside."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+import cadenza.commands.learn_online as command
+from benchmarks.stand_ins.learner import Shelf, small_actor, write_episode
+from cadenza.cli import main
+from learning.checkpoint import CheckpointConfig, save_checkpoint
+from learning.online.learner import Learner
+from learning.online.state import STATE_FILE, read_counters
+
+
+class _Shelf(Shelf):
+    """Graphs are tested elsewhere."""
+
+    def __init__(self, folder: Path, *_: object) -> None:
+        super().__init__(folder)
+
+    def prepare(self, _: object) -> None:
+        """Nothing to trace."""
+
+
+@pytest.fixture
+def argv(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    monkeypatch.setattr(command, "ShelfPublisher", _Shelf)
+    actor = small_actor()
+    save_checkpoint(tmp_path / "start", actor, CheckpointConfig(actor=actor.config, weights=7))
+    for name in ("demos", "came"):
+        (tmp_path / name).mkdir()
+    write_episode(tmp_path / "demos" / "d.mcap", 3)
+    write_episode(tmp_path / "came" / "e.mcap", 1)
+    folders = {"checkpoint": "start", "data": "demos", "watch": "came", "out": "out"}
+    words = ["learn", "online", *(word for name, at in folders.items() for word in (f"--{name}", str(tmp_path / at)))]
+    return [*words, "--h", "2", "--batch", "8", "--disk-gb", "0.004", "--nice", "0", "--json"]
+
+
+def _said(capsys: pytest.CaptureFixture[str]) -> list[dict[str, object]]:
+    return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+
+def test_a_run_and_the_same_command_again(
+    argv: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert main([*argv, "--until-idle-s", "0"]) == 0
+    said = _said(capsys)
+    assert [line["source"] for line in said if line["event"] == "episode"] == ["demonstration", "online"]
+    assert [line["weights"] for line in said if line["event"] == "weights"] == [8]
+    assert (said[-1]["event"], said[-1]["updates"], said[-1]["rows"]) == ("end", 11, 11)
+    for name in ("journal.jsonl", "curves.png", "checkpoint/config.json", "checkpoint/windows.safetensors"):
+        assert (tmp_path / "out" / name).exists()
+    assert list((tmp_path / "out" / "tb").iterdir())
+    write_episode(tmp_path / "came" / "f.mcap", 2)
+    # Ctrl-C in the middle: the update at work is ended, the state saved, and it is said.
+    turn = Learner.turn
+
+    def interrupted(learner: Learner) -> object:
+        if learner.counters.update == 16:
+            os.kill(os.getpid(), signal.SIGINT)
+        return turn(learner)
+
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(Learner, "turn", interrupted)
+    assert main(argv) == 130
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+    monkeypatch.undo()
+    monkeypatch.setattr(command, "ShelfPublisher", _Shelf)
+    said = _said(capsys)
+    assert [line["path"] for line in said if line["event"] == "episode"] == [str(tmp_path / "came" / "f.mcap")]
+    assert said[-1]["event"] == "interrupted"
+    assert read_counters(tmp_path / "out" / STATE_FILE).update == 17
+    for word in ("--gamma", "--batch"):
+        assert main([*argv, word, "0.5" if word == "--gamma" else "9"]) == 2
+        shown = capsys.readouterr().err
+        assert word[2:] in shown
+        assert shown.count("\n") == 1
+
+
+def test_bad_arguments_are_one_line(argv: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = (
+        "--export-every=0",
+        "--save-every=0",
+        "--offline-updates=-1",
+        "--disk-gb=nan",
+        "--disk-gb=1e-6",
+        "--max-ticks=nan",
+        "--until-idle-s=nan",
+        "--until-updates=-1",
+        "--reward=classifier",
+        f"--classifier={tmp_path}",
+        f"--data={tmp_path / 'none'}",
+        f"--checkpoint={tmp_path / 'none'}",
+        f"--beside={tmp_path / 'none.yaml'}",
+        "--h=9",
+    )
+    for word in words:
+        assert main([*argv, word]) == 2
+        shown = capsys.readouterr().err
+        assert shown.count("\n") == 1, shown
