@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from cadenza.commands import bench_online, bench_takeover
+from cadenza.commands import bench_learning, bench_online, bench_takeover
 from spec.errors import SpecError
 
 _WHAT = {
     "takeover": (bench_takeover.main, "a policy at work, taken over and given back at random moments"),
+    "learning": (bench_learning.main, "fine-tuning with a person who steps in, methods compared, in simulated time"),
     "online": (bench_online.main, "a policy at work, corrected by hand, and a learner beside it"),
 }
 

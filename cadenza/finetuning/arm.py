@@ -26,7 +26,10 @@ tool stands to the push that is due: along and across [m], height over the table
 where centimetres decide, each saturating a few of them away from contact."""
 
 _EASE_IN_S = 5.0
-_STAND_OFF, _PUSH_HEIGHT = 0.04, 0.016
+_MIDDLE, _APART, _TURNED = np.array([0.155, 0.0]), 0.015, math.radians(15.0)
+"""Where the cube may be at the start: about the middle of the push task's own area, so far to each side [m], and its
+yaw [rad]. Narrower than the task itself, so that a policy can be learned in minutes."""
+_STAND_OFF, _PUSH_HEIGHT = 0.035, 0.016
 """Where the tool should be before it pushes: behind the cube's centre, and over the table [m]."""
 _NEAR = 0.02
 """Scale of what saturates [m]."""
@@ -62,7 +65,9 @@ class LockstepArm:
 
     def reset(self, seed: int) -> None:
         """A new cube; the arm stands at its start pose and waits for a chunk."""
-        self._env.reset(seed=seed)
+        rng = np.random.default_rng(seed)
+        cube = (*(_MIDDLE + rng.uniform(-_APART, _APART, 2)), rng.uniform(-_TURNED, _TURNED))
+        self._env.reset(options={"cube": cube})
         self._lockstep = Lockstep(self._decide, self._rate, self._plant, self._env.joints()[0])
         self._sequence = self.limited = 0
         self._chunk: Chunk | None = None

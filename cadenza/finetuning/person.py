@@ -42,6 +42,7 @@ class Person:
     def __init__(self, arm: LockstepArm, manners: Manners) -> None:
         self._arm, self._manners = arm, manners
         # Who plans a step for less time than it is given goes slower by as much.
+        self._nearest, self._since = float("inf"), 0
         self._expert = PushExpert(arm.robot, arm.goal, arm.step_s * manners.pace)
 
     def begin(self, rng: np.random.Generator) -> None:
@@ -99,7 +100,7 @@ class Person:
         return float(np.hypot(*(tool[:2] - (cube.x, cube.y)))) + 2.0 * self._arm.distance
 
     def _forget(self) -> None:
-        self._nearest, self._since = np.inf, 0
+        self._nearest, self._since = float("inf"), 0
 
     def _steps(self, seconds: tuple[float, float]) -> int:
         return max(1, round(float(self._rng.uniform(*seconds)) / self._arm.step_s))

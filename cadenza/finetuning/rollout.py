@@ -32,9 +32,11 @@ class Terms:
     """Steps within which the policy must have done it."""
     helped: int
     """Steps after which the episode ends though a person helps."""
-    progress: float = 0.25
+    progress: float = 0.5
     """Reward for each second that the rest of the task has become shorter: see :meth:`LockstepArm.remaining_s`."""
-    blame: float = 0.5
+    haste: float = 0.0
+    """What each step costs."""
+    blame: float = 1.0
     """What a person's stepping in costs: see :mod:`learning.replay.rewards`."""
 
 
@@ -134,7 +136,7 @@ class _Record:
         action = np.stack([*self._actions, np.zeros_like(self._actions[0])]).astype(np.float32)
         last = np.arange(count + 1) == count - 1
         reward = np.where(last & done, 1.0, 0.0)
-        reward[:count] -= terms.progress * np.diff(self._remaining)
+        reward[:count] -= terms.progress * np.diff(self._remaining) + terms.haste
         rows = Rows(
             observed_ns=np.array(self._observed, dtype=np.int64),
             segment=np.zeros(count + 1, dtype=np.int64),

@@ -14,7 +14,8 @@ def taken_over(rows: Rows) -> Bool:
     """The policy's rows after which a person took the arm, shape (rows,)."""
     found = np.zeros(len(rows), dtype=np.bool_)
     found[:-1] = rows.acted[:-1] & ~rows.expert[:-1] & rows.acted[1:] & rows.expert[1:]
-    return found & (np.diff(rows.segment, append=-1) == 0)
+    found[:-1] &= np.diff(rows.segment) == 0
+    return found
 
 
 def taking_over_costs(rows: Rows, cost: float) -> Rows:
