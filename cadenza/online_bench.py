@@ -30,7 +30,7 @@ _LOOK_S = 0.05
 _ASK_S = 0.1
 """How often the run is asked which weights drive [s]."""
 _ANSWER_S = 0.5
-_STOP_S = 25.0
+_STOP_S = 90.0
 """Longest time for a child to end in order; the learner saves, the arm comes to rest."""
 _START_S = 300.0
 """For the learner to have traced its graphs and taken its demonstrations in, where it is not alone."""

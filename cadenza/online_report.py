@@ -120,7 +120,12 @@ def bounds(found: Found, seen: Witness) -> list[Bound]:
             f"no more, but for {_MORE_MISSED:.1%}",
             share[LEARNING] <= share[QUIET] + _MORE_MISSED,
         ),
-        Bound("both ended in order", seen.report["ended"], "complete", ended),
+        Bound(
+            "both ended in order",
+            f"session {seen.report['ended']}, learner {'saved' if seen.status['learner'] in {0, 130} else 'died'}",
+            "complete, saved",
+            ended,
+        ),
     ]
 
 

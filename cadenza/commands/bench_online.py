@@ -89,6 +89,7 @@ def main(argv: Sequence[str]) -> int:
             f"{args.config}: virtual, leader, teleop", None, "the bench runs on a virtual arm with a leader"
         )
     console = Console(stderr=args.json)
+    console = console if console.is_terminal else Console(stderr=args.json, width=160)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True) as progress:
         _prepare(args, robot, progress)
@@ -139,8 +140,6 @@ def _check(args: Args) -> None:
 def _prepare(args: Args, robot: Robot, progress: Progress) -> None:
     """The bundle to begin with, and demonstrations."""
     task = progress.add_task("preparing", total=args.demonstrations + 1)
-    export_checkpoint(args.checkpoint, args.out / "bundle", None, 1.0)
-    progress.advance(task)
     config = read_config(args.checkpoint).actor
     recorder = DemonstrationRecorder(robot, tuple(config.cameras), Settings(step_s=config.act_step_s))
     try:
@@ -149,6 +148,8 @@ def _prepare(args: Args, robot: Robot, progress: Progress) -> None:
             progress.advance(task)
     finally:
         recorder.close()
+    data = args.out / "demonstrations" if args.demonstrations else None
+    export_checkpoint(args.checkpoint, args.out / "bundle", data, 1.0)
     progress.remove_task(task)
 
 
