@@ -231,6 +231,22 @@ def test_parts_of_the_learner(tmp_path) -> None:
     _refused(path, "discrete_critic", "discrete actions")
 
 
+def test_a_tied_tensor_may_be_stored_under_any_of_its_names(tmp_path) -> None:
+    path = write_fixture(tmp_path, Format.LEROBOT, replace(TINY, normalized=True))
+    wanted = read_legacy(path).tensors
+    file = path / "model.safetensors"
+    tensors, tied = load_file(file), _metadata(file)
+    for inner in ("state_encoder.0.bias", "input_normalization.observation_state_min"):
+        tensors[f"encoder_critic.{inner}"] = tensors.pop(f"actor.encoder.{inner}")
+        del tied[f"encoder_critic.{inner}"]
+        tied[f"actor.encoder.{inner}"] = f"encoder_critic.{inner}"
+    tied = {dropped: kept for dropped, kept in tied.items() if kept in tensors or kept == "pt"}
+    save_file(tensors, file, tied)
+    found = read_legacy(path).tensors
+    assert found.keys() == wanted.keys()
+    assert all(torch.equal(found[name], wanted[name]) for name in wanted)
+
+
 def _metadata(file: Path) -> dict[str, str]:
     content = file.read_bytes()
     header = json.loads(content[8 : 8 + struct.unpack("<Q", content[:8])[0]])
