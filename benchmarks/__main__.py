@@ -28,6 +28,8 @@ BENCHMARKS = (
     "recorder",
     "recording",
     "kills",
+    "learner",
+    "learner_kills",
     "swap",
     "replay",
     "legacy",

@@ -86,7 +86,7 @@ def small_actor() -> SequenceActor:
     return actor
 
 
-def write_episode(path: Path, number: int, steps: int = 12) -> Path:
+def write_episode(path: Path, number: int, steps: int = 12, side: int = 16) -> Path:
     """A short episode of noise; in every other one a person drives the second half."""
     rng = np.random.default_rng(number)
     robot = virtual_robot({})
@@ -96,7 +96,7 @@ def write_episode(path: Path, number: int, steps: int = 12) -> Path:
         for tick in range(steps * _TICKS_PER_STEP):
             now = start + tick * _TICK_NS
             if tick % _TICKS_PER_STEP == 0:
-                picture = rng.integers(0, 256, (16, 16, 3), dtype=np.uint8)
+                picture = rng.integers(0, 256, (side, side, 3), dtype=np.uint8)
                 writer.frame("top", encode_jpeg(picture, 90), now, tick // _TICKS_PER_STEP)
             record = TickRecord(tick=tick, now_ns=now, joints=len(JOINTS), mode=Mode.POLICY)
             record.driver = Driver.HUMAN if number % 2 and tick >= steps * _TICKS_PER_STEP // 2 else Driver.POLICY

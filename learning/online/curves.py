@@ -25,7 +25,7 @@ _POINTS = 600
 """Of a curve; more would not be seen."""
 _EPISODES = 20
 """Over which success, return and intervention are averaged."""
-_LOSSES = {"critic_loss": "critics", "actor_loss": "actor", "bc_loss": "cloning"}
+_LOSSES = {"critic_loss": "critics", "bc_loss": "cloning"}
 _VALUES = {"q": "of what was done", "policy_q": "of what the actor would do", "target": "target"}
 
 
@@ -41,11 +41,11 @@ def plot_curves(folder: Path, path: Path) -> None:
     _per_episode(axes[0, 1], episodes, success, "success", share=True)
     _per_episode(axes[0, 2], episodes, [facts.intervention for facts in episodes], "driven by a person", share=True)
     _per_update(axes[1, 0], metrics, _LOSSES, "losses")
-    if any(_positive(metrics, name) for name in _LOSSES):
-        axes[1, 0].set_yscale("symlog", linthresh=1e-3)
+    axes[1, 0].set_yscale("log")
+    _beside(axes[1, 0], metrics, "actor_loss", "actor loss")
     _per_update(axes[1, 1], metrics, _VALUES, "value Q")
     _per_update(axes[1, 2], metrics, {"entropy": "entropy"}, "entropy of the scored steps")
-    _temperature(axes[1, 2], metrics)
+    _beside(axes[1, 2], metrics, "alpha", "temperature α", log=True)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110)
     plt.close(figure)
@@ -76,13 +76,16 @@ def _per_update(axes: Axes, metrics: Sequence[dict[str, float]], names: dict[str
     _tidy(axes, legend=shown and len(names) > 1)
 
 
-def _temperature(axes: Axes, metrics: Sequence[dict[str, float]]) -> None:
-    points = [(line["update"], line["alpha"]) for line in metrics if line.get("alpha")]
+def _beside(axes: Axes, metrics: Sequence[dict[str, float]], name: str, label: str, log: bool = False) -> None:
+    """One more curve, on an axis of its own."""
+    points = [(line["update"], line[name]) for line in metrics if line.get(name) is not None]
     if not points:
         return
     other = axes.twinx()
-    other.semilogy(*zip(*points, strict=True), color="tab:red", linewidth=1.0)
-    other.set_ylabel("temperature α", color="tab:red")
+    other.plot(*zip(*points, strict=True), color="tab:red", linewidth=1.0)
+    if log:
+        other.set_yscale("log")
+    other.set_ylabel(label, color="tab:red")
     other.tick_params(axis="y", which="both", colors="tab:red")
     other.spines[["top"]].set_visible(False)
 
@@ -110,10 +113,6 @@ def _thinned(lines: list[dict[str, float]]) -> list[dict[str, float]]:
         names = {name for line in part for name in line}
         thin.append({name: float(np.mean([line[name] for line in part if name in line])) for name in names})
     return thin
-
-
-def _positive(metrics: Sequence[dict[str, float]], name: str) -> bool:
-    return any(line.get(name, 0.0) > 0.0 for line in metrics)
 
 
 def _tidy(axes: Axes, legend: bool) -> None:
