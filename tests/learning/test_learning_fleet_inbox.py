@@ -87,6 +87,19 @@ def test_a_replay_is_known_and_other_content_of_that_name_is_refused(tmp_path: P
     assert (inbox.episodes / "second" / "one.mcap").read_bytes() == other
 
 
+def test_a_file_that_somebody_else_put_there_is_not_replaced(tmp_path: Path) -> None:
+    inbox, content = inbox_in(tmp_path), content_of(100)
+    arrival = inbox.begin(offer(content), 0)
+    arrival.write(content)
+    arrival.close()
+    theirs = inbox.episodes / "arm" / "one.mcap"
+    theirs.parent.mkdir()
+    theirs.write_bytes(b"theirs")
+    with pytest.raises(RefusedError, match="it is kept"):
+        inbox.finish(offer(content))
+    assert theirs.read_bytes() == b"theirs"
+
+
 def test_two_contents_of_one_name_on_their_way_are_never_mixed(tmp_path: Path) -> None:
     inbox, content, other = inbox_in(tmp_path), content_of(100), content_of(100, seed=1)
     for each in (content, other):
