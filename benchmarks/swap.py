@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,7 @@ class Offering:
         self._run, self._stock, self._shelf = supervisor, stock, shelf
         self.active = False
         self._next_s = 0.0
-        self.offered_ns: dict[int, int] = {}
+        self.offered_s: dict[int, float] = {}
 
     def prepare(self, episode: int) -> Mapping[str, str]:
         return {"episode": str(episode)}
@@ -54,7 +55,7 @@ class Offering:
         if self.active and self._stock and now_s >= self._next_s:
             self._next_s = now_s + EVERY_S
             bundle = self._stock.pop(0)
-            self.offered_ns[bundle.manifest.weights] = time.monotonic_ns()
+            self.offered_s[bundle.manifest.weights] = time.time()
             offer(self._shelf, bundle)
         return None
 
@@ -89,7 +90,7 @@ def measure(seconds: float) -> dict[str, Any]:
         kinds = {name: [read_episode(path, cameras=()) for path in paths[kind]] for kind, name in _NAMES.items()}
         report = supervisor.report()
     figures = {name: _figures(episodes) for name, episodes in kinds.items()}
-    waits = _waits(kinds["with"], offering.offered_ns)
+    waits = _waits(report["weights"]["drove"], offering.offered_s)
     return {
         **figures,
         "p99_9_ratio": figures["with"]["lateness_us"]["p99_9"] / figures["without"]["lateness_us"]["p99_9"],
@@ -127,14 +128,10 @@ def _figures(episodes: list[Episode]) -> dict[str, Any]:
     }
 
 
-def _waits(episodes: list[Episode], offered_ns: Mapping[int, int]) -> list[float]:
-    """From each offer to the first tick that followed it [s]."""
-    waits = []
-    for weights, since_ns in offered_ns.items():
-        for episode in episodes:
-            ticks = episode.ticks
-            first = np.flatnonzero((ticks["weights"] == weights) & (ticks["chunk"] >= 0))
-            if first.size:
-                waits.append((int(ticks["now_ns"][first[0]]) - since_ns) * 1e-9)
-                break
-    return waits
+def _waits(drove: Sequence[Mapping[str, Any]], offered_s: Mapping[int, float]) -> list[float]:
+    """From each offer until its bundle was the one that makes chunks [s]."""
+    return [
+        datetime.fromisoformat(one["since"]).timestamp() - offered_s[one["weights"]]
+        for one in drove
+        if one["weights"] in offered_s
+    ]

@@ -16,8 +16,8 @@ from spec.files import sha256_of
 from spec.manifest import MANIFEST_FILE, Manifest, check_fit
 from spec.robot import Robot
 
-_NICE = 10
-"""Loading has all the time in the world; Linux counts niceness by thread."""
+_NICE = 5
+"""Loading is in no hurry, chunks are; Linux counts niceness by thread."""
 
 Load = Callable[[], Policy]
 
