@@ -54,7 +54,8 @@ def episodes_to_learn_from(paths: Sequence[Path], quiet: bool) -> tuple[list[Pat
         file for path in paths for file in find_episodes((path,)) if file.suffix != PART and not _discarded(file, path)
     ]
     if not files:
-        raise CadenzaError(f"{', '.join(map(str, paths))}: no closed episodes there; record some: cadenza collect")
+        named = ", ".join(map(str, paths)) or "--data"
+        raise CadenzaError(f"{named}: no closed episodes there; record some: cadenza collect")
     return set_damaged_aside(list(dict.fromkeys(files)), quiet)
 
 
