@@ -32,6 +32,7 @@ BENCHMARKS = (
     "learner_kills",
     "swap",
     "replay",
+    "online",
     "legacy",
 )
 
