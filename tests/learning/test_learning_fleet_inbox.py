@@ -87,6 +87,16 @@ def test_a_replay_is_known_and_other_content_of_that_name_is_refused(tmp_path: P
     assert (inbox.episodes / "second" / "one.mcap").read_bytes() == other
 
 
+@pytest.mark.parametrize("offset", [0, 49, 51, 100])
+def test_bytes_go_on_exactly_where_the_last_ended(tmp_path: Path, offset: int) -> None:
+    inbox, content = inbox_in(tmp_path), content_of(100)
+    arrival = inbox.begin(offer(content), 0)
+    arrival.write(content[:50])
+    arrival.close()
+    assert why(inbox, offer(content), offset) is Reason.OTHER_OFFSET
+    bring(inbox, content)
+
+
 def test_a_file_that_somebody_else_put_there_is_not_replaced(tmp_path: Path) -> None:
     inbox, content = inbox_in(tmp_path), content_of(100)
     arrival = inbox.begin(offer(content), 0)
