@@ -37,9 +37,14 @@ class ShelfPublisher:
         self._traced_for(actor)
 
     def newest(self) -> int:
-        """Weight version on offer; 0 for none."""
+        """Weight version on offer, or the highest there is where an operator went back; 0 for none."""
         newest = read_newest(self._shelf)
-        return 0 if newest is None else newest.weights
+        if newest is None:
+            return 0
+        if newest.rollback:  # what was gone back from is not to be offered again
+            numbers = [path.name.removeprefix("weights-") for path in self._shelf.glob(_GLOB)]
+            return max([newest.weights, *(int(number) for number in numbers if number.isdecimal())])
+        return newest.weights
 
     def publish(self, checkpoint: Path) -> Path:
         """Make a bundle of a checkpoint with the windows kept beside it, and offer it.

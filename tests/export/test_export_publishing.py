@@ -10,7 +10,7 @@ import torch
 from benchmarks.stand_ins.learner import small_actor
 from export.bundle import read_bundle
 from export.publishing import ShelfPublisher
-from export.shelf import open_newest, read_newest
+from export.shelf import offer, open_newest, read_newest
 from learning.checkpoint import MODEL_FILE, CheckpointConfig, save_checkpoint
 from learning.cloning.samples import SAMPLES_FILE, write_samples
 from learning.network.actor import SequenceActor
@@ -98,3 +98,14 @@ def test_old_bundles_go(publisher: ShelfPublisher, tmp_path: Path) -> None:
     for weights in (1, 2, 3, 10):
         publisher.publish(_checkpoint(tmp_path / "checkpoint", _actor(), weights))
     assert sorted(folder.name for folder in (tmp_path / "shelf").glob("*/")) == ["weights-000003", "weights-000010"]
+
+
+def test_what_an_operator_went_back_from_counts_as_offered(publisher: ShelfPublisher, tmp_path: Path) -> None:
+    for weights in (1, 2):
+        publisher.publish(_checkpoint(tmp_path / "checkpoint", _actor(), weights))
+    offer(tmp_path / "shelf", read_bundle(tmp_path / "shelf" / "weights-000001"), rollback=True)
+    assert publisher.newest() == 2  # a learner that resumes would else offer its last bundle again
+    publisher.publish(_checkpoint(tmp_path / "checkpoint", _actor(), 3))
+    newest = read_newest(tmp_path / "shelf")
+    assert newest is not None
+    assert (newest.weights, newest.rollback) == (3, False)
