@@ -30,9 +30,12 @@ from learning.online.learner import JOURNAL_FILE
 from learning.online.state import STATE_FILE, read_counters
 
 KILLS = 20
-_UPDATES = 120
-_DEMONSTRATIONS, _FIRST, _ALL = 2, 3, 9
-"""Episodes of 11 rows with an action each; the last can be learned from only when all have come."""
+_UPDATES_PER_KILL = 30
+"""More than a life has time for, so that every kill finds the learner at work."""
+_DEMONSTRATIONS, _FIRST = 2, 3
+"""Episodes that are there at the beginning; one comes after each kill."""
+_ROWS = 11
+"""With an action, of an episode; as many updates are made for it."""
 _OPERATIONS = 60
 """File operations of a start that a kill may stand before."""
 _END_S = 300.0
@@ -56,9 +59,9 @@ def measure(seconds: float) -> dict[str, object]:
     return {"inside": outcome.inside, "anywhen": outcome.anywhen, "wrong": outcome.wrong}
 
 
-def crash(kills: int, updates: int = _UPDATES, seed: int = 0) -> Outcome:
+def crash(kills: int, seed: int = 0) -> Outcome:
     """Kill a learner so often, let it end, and compare."""
-    rng = np.random.default_rng(seed)
+    rng, updates = np.random.default_rng(seed), _UPDATES_PER_KILL * kills
     with tempfile.TemporaryDirectory(prefix="cadenza-learner-") as name, _forks() as forks:
         folder = Path(name)
         task = Task(folder / "killed", folder / "demonstrations", folder / "episodes", updates)
@@ -66,7 +69,7 @@ def crash(kills: int, updates: int = _UPDATES, seed: int = 0) -> Outcome:
             at.mkdir()
         for number in range(_DEMONSTRATIONS):
             write_episode(task.demonstrations / f"{number:03d}.mcap", 900 + number)
-        arrivals = iter(range(_ALL))
+        arrivals = iter(range(updates // _ROWS + 1))
         for number in (next(arrivals) for _ in range(_FIRST)):
             write_episode(task.episodes / f"{number:03d}.mcap", number)
         life_s = _until_saved(forks, task)
@@ -76,9 +79,12 @@ def crash(kills: int, updates: int = _UPDATES, seed: int = 0) -> Outcome:
                 write_episode(task.episodes / f"{coming:03d}.mcap", coming)
             if kill % 2:
                 process = _start(forks, replace(task, dies_at=int(rng.integers(1, _OPERATIONS))))
-                inside += _ended(process, 4.0 * life_s)
+                alone = _ended(process, 4.0 * life_s)
             else:
-                anywhen += not _ended(_start(forks, task), float(rng.uniform(0.05, 2.0)) * life_s)
+                process = _start(forks, task)
+                alone = _ended(process, float(rng.uniform(0.05, 2.0)) * life_s)
+            killed = process.exitcode == -signal.SIGKILL
+            inside, anywhen = inside + (killed and alone), anywhen + (killed and not alone)
         for number in arrivals:
             write_episode(task.episodes / f"{number:03d}.mcap", number)
         _to_the_end(forks, task)
