@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from cadenza.replay_difference import (
     summary,
 )
 from cadenza.replay_pictures import Apart, Line, draw_against, film
+from controller.hindsight import explored
 from episodes.reader import read_episode
 from export.bundle import read_bundle
 from spec.arrays import Float
@@ -87,11 +89,13 @@ def run(
 
 
 def _about(one: Compared) -> dict[str, Any]:
+    exploration = explored(one.episode)
     return {
         "path": str(one.episode.path),
         "recorded_with": one.recorded_with,
         "steps": max(len(answer.observed_ns) for answer in one.answers.values()),
         "left_out": one.left_out,
+        "explored": None if exploration is None else asdict(exploration),
         "bit_equal": {d.name: d.bit_equal for d in one.differences if d.to == LOGGED},
     }
 
@@ -113,6 +117,8 @@ def _print(rows: Sequence[Mapping[str, Any]], report: Mapping[str, Any], console
         notes = [f"{one['steps']} policy steps"]
         if one["left_out"]:
             notes.append(f"{one['left_out']} left out: their history began before the recording")
+        if one["explored"] is not None:
+            notes.append(f"explored at {one['explored']['scale']:g}, with the same noise here")
         if one["recorded_with"] is not None:
             equal = one["bit_equal"].get(f"{one['recorded_with']} against {LOGGED}")
             are = {None: "cannot be compared", True: "are bit-equal", False: "are NOT bit-equal"}[equal]

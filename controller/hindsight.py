@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from controller.exploration import Exploration
 from controller.workers.policy import Policy
 from episodes.reader import Episode
 from episodes.windows import Samples, history, policy_grid, sample, samples_of_chunks, segments
@@ -76,7 +77,7 @@ def policy_steps(episode: Episode, manifest: Manifest) -> Samples:
 def ask(
     episode: Episode, policy: Policy, samples: Samples | None = None, progress: Callable[[], None] = lambda: None
 ) -> Answers:
-    """Ask a policy at every policy step.
+    """Ask a policy at every policy step, with the noise that the one that drove explored with, if it did.
 
     Args:
         episode: with the pictures of the policy's cameras.
@@ -88,6 +89,7 @@ def ask(
     observation, action = manifest.observation, manifest.action
     samples = policy_steps(episode, manifest) if samples is None else samples
     step_ns = round(observation.step_s * 1e9)
+    noise = _noise_then(episode, manifest)
     encoded = np.zeros((len(samples), manifest.feature_dim), dtype=np.float32)
     every = np.arange(len(samples), dtype=np.int64)
     index, mask = history(samples.observed_ns, every, observation.history, step_ns, samples.segment)
@@ -102,7 +104,8 @@ def ask(
         }
         encoded[row] = policy.encode(policy_state(position[row], velocity[row], observation.state), images)
         features[row] = np.where(mask[row][:, None], encoded[index[row]], 0.0)
-        targets[row] = decode(action.space, policy.decode(features[row], mask[row]), references[row])
+        drawn = noise(int(samples.observed_ns[row]))
+        targets[row] = decode(action.space, policy.decode(features[row], mask[row], drawn), references[row])
         progress()
     whole = np.ones(len(samples), dtype=np.bool_)
     if _asked_then(episode, manifest) is not None:
@@ -126,6 +129,26 @@ def on_record(episode: Episode, samples: Samples) -> Answers | None:
         np.zeros((count, 0), dtype=np.bool_),
         np.ones(count, dtype=np.bool_),
     )
+
+
+def explored(episode: Episode) -> Exploration | None:
+    """How the policy that drove explored; None where every chunk was its mean one. Raises SpecError."""
+    return Exploration.of_labels(episode.labels, str(episode.path))
+
+
+def _noise_then(episode: Episode, manifest: Manifest) -> Callable[[int], Float32 | None]:
+    """The noise behind the chunk on record of a policy step [ns], in this policy's shape; none where there is none."""
+    exploration = explored(episode)
+    if exploration is None or _asked_then(episode, manifest) is None:
+        return lambda _: None
+    numbers = {chunk.observed_ns: chunk.sequence for chunk in episode.chunks}
+    length, joints = manifest.action.chunk, len(manifest.joints)
+
+    def noise(observed_ns: int) -> Float32 | None:
+        number = numbers.get(observed_ns)
+        return None if number is None else exploration.noise(number, length, joints)
+
+    return noise
 
 
 def _asked_then(episode: Episode, manifest: Manifest) -> Manifest | None:

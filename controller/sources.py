@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from controller.exploration import Exploration
 from controller.workers.playback import STEP_S
 from export.bundle import Bundle
 
@@ -23,12 +24,17 @@ class ChunkSource:
     """Of its command line, beside those every process gets."""
     step_s: float
     """Time between chunks [s]."""
+    explore: Exploration | None = None
+    """How the policy explores; put on record with every episode."""
 
 
-def policy_source(bundle: Bundle) -> ChunkSource:
+def policy_source(bundle: Bundle, explore: Exploration | None = None) -> ChunkSource:
     """The policy of a verified bundle."""
-    arguments = ("--bundle", str(bundle.folder.resolve()))
-    return ChunkSource(INFERENCE, "controller.workers.inference_process", arguments, bundle.manifest.action.step_s)
+    arguments: tuple[str, ...] = ("--bundle", str(bundle.folder.resolve()))
+    if explore is not None:
+        arguments += ("--explore", repr(explore.scale), str(explore.seed))
+    module, step_s = "controller.workers.inference_process", bundle.manifest.action.step_s
+    return ChunkSource(INFERENCE, module, arguments, step_s, explore)
 
 
 def playback_source(motion: Path) -> ChunkSource:

@@ -11,11 +11,13 @@ import signal
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, Self
 
+from controller.exploration import Exploration
 from controller.snapshot import STATE
 from controller.sources import ChunkSource, policy_source
 from controller.watch import Silence, Watch
@@ -146,7 +148,7 @@ class Supervisor:
         if kind in {"swap_trial", "swap", "rollback", "swap_refused"}:
             rollout = self._office.rollout
             rollout.heard(kind, message)
-            self._crew.brief(name, *policy_source(rollout.driving.bundle).arguments)
+            self._brief(name, rollout.driving.bundle)
         elif kind == "died":
             self._office.rollout.died()
 
@@ -161,7 +163,11 @@ class Supervisor:
                 self._event(time.monotonic_ns(), said.kind, said.text)
         source = self.processes[name]
         if source.refusal is not None and not source.alive and self._office.rollout.step_back():
-            self._crew.brief(name, *policy_source(self._office.rollout.driving.bundle).arguments)
+            self._brief(name, self._office.rollout.driving.bundle)
+
+    def _brief(self, name: str, bundle: Bundle) -> None:
+        """What the next inference process is to begin with: another bundle, the same exploration."""
+        self._crew.brief(name, *policy_source(bundle, self._explore).arguments)
 
     @property
     def interrupted(self) -> bool:
@@ -219,7 +225,7 @@ class Supervisor:
             return False
         options = {"preroll_s": preroll_s, "rotate_mb": rotate_mb}
         wanted = {name: value for name, value in options.items() if value} | self._manifest
-        self.processes[RECORDER].tell(do="open", path=str(path), labels=dict(labels), **wanted)
+        self.processes[RECORDER].tell(do="open", path=str(path), labels=self._labelled(labels), **wanted)
         return True
 
     def end_episode(self, outcome: str, termination: str, facts: dict[str, str], reward: float | None = None) -> None:
@@ -242,7 +248,8 @@ class Supervisor:
 
     def save_ring(self, path: Path, labels: Mapping[str, str]) -> bool:
         """Have it write them as an episode; it answers ``saved`` or ``save_failed``. False: it is gone."""
-        return self.processes[RECORDER].tell(do="save", path=str(path), labels=dict(labels), **self._manifest)
+        wanted = {"path": str(path), "labels": self._labelled(labels)}
+        return self.processes[RECORDER].tell(do="save", **wanted, **self._manifest)
 
     def note(self, kind: str, text: str) -> None:
         """Put something the session knows on record: a reward, a label."""
@@ -271,9 +278,18 @@ class Supervisor:
             "realtime_missing": ready.get("missing", []),
             **self.watch.tally.as_dict(),
             **({} if self._office is None else {"weights": self._office.rollout.report()}),
+            **({} if self._explore is None else {"explore": asdict(self._explore)}),
             "recovered": [str(item.episode) for item in self.recovered if item.episode],
             **self._crew.report(),
         }
+
+    @property
+    def _explore(self) -> Exploration | None:
+        return None if self._source is None else self._source.explore
+
+    def _labelled(self, labels: Mapping[str, str]) -> dict[str, str]:
+        """With what the chunks of this run can be made again from."""
+        return {**labels, **({} if self._explore is None else self._explore.labels)}
 
     @property
     def _manifest(self) -> dict[str, Any]:

@@ -29,6 +29,7 @@ from controller.collection.collector import Collector, Hand
 from controller.collection.keeping import Keep, Record
 from controller.collection.ledger import Asked, Ledger
 from controller.collection.machine import End, Plan
+from controller.exploration import Exploration, exploration
 from controller.session import Judge, NoJudge
 from controller.sources import policy_source
 from controller.supervisor import Supervisor
@@ -87,6 +88,9 @@ class Args:
     follow: Path | None = None
     """Shelf of a learner: whatever bundle is newest there takes over while the arm moves, after a trial in shadow.
     Without --bundle its newest drives from the beginning."""
+    explore: float = 0.0
+    """Share of the policy's own spread to explore with, 0 to 1; 0 is its mean. Seed and share go on record, so that
+    every chunk can be worked out again."""
     episodes: int = 20
     """How many there shall be in the folder at the end, discarded and broken ones not counted."""
     episode_seconds: float = 60.0
@@ -135,6 +139,7 @@ class Wanted:
     keep: Keep
     scripted: bool = False
     follow: Path | None = None
+    explore: Exploration | None = None
 
     @property
     def source(self) -> str:
@@ -197,7 +202,7 @@ def collect(wanted: Wanted, operator: Callable[[], Operator]) -> Collected:
             if wanted.scripted:
                 hand = ScriptedPerson(ScriptedHand(robot, virtual.client), robot.virtual.seed + ledger.next)
             robot = virtual.robot
-        source = None if bundle is None else policy_source(bundle)
+        source = None if bundle is None else policy_source(bundle, wanted.explore)
         supervisor = stack.enter_context(
             Supervisor(robot, source, wanted.out, front.say, bundle=bundle, follow=wanted.follow, teleop=True)
         )
@@ -237,6 +242,9 @@ def _wanted(args: Args, overrides: Mapping[str, str]) -> Wanted:
     bundle = None if args.bundle is None and args.follow is None else chosen_bundle(args.bundle, args.follow)
     if bundle is not None:
         check_fit(bundle.manifest, robot, load_calibration(robot.follower).digest())
+    explore = exploration(args.explore)
+    if explore is not None and bundle is None:
+        raise SpecError("--explore", args.explore, "there is no policy to explore with; say --bundle")
     plan = Plan(
         target=args.episodes,
         reset_s=args.reset_seconds,
@@ -247,7 +255,7 @@ def _wanted(args: Args, overrides: Mapping[str, str]) -> Wanted:
     )
     keep = Keep(args.record, args.before_seconds, args.after_seconds, args.highlight_seconds, args.rotate_mb)
     who = args.operator or ("scripted hand" if scripted else _account())
-    return Wanted(robot, bundle, args.out, args.task.strip(), who, plan, keep, scripted, args.follow)
+    return Wanted(robot, bundle, args.out, args.task.strip(), who, plan, keep, scripted, args.follow, explore)
 
 
 def _account() -> str:

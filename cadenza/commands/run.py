@@ -19,6 +19,7 @@ from cadenza.arguments import check_length, parse, split_robot_overrides
 from cadenza.collecting.view import times
 from cadenza.judge import VirtualJudge
 from cadenza.report import summarise
+from controller.exploration import Exploration, exploration
 from controller.session import EpisodeResult, Judge, NoJudge, Session
 from controller.sources import policy_source
 from controller.supervisor import Supervisor
@@ -56,7 +57,7 @@ class Args:
 
     cadenza run --config robots/virtual.yaml --bundle runs/bundle --episodes 10
     cadenza run --config robots/koch.yaml --bundle runs/bundle --mode latest --realtime enforce
-    cadenza run --bundle runs/bundle --follow runs/online/shelf --episodes 100
+    cadenza run --bundle runs/bundle --follow runs/online/shelf --episodes 100 --explore 0.3
     """
 
     bundle: Path | None = None
@@ -79,6 +80,9 @@ class Args:
     follow: Path | None = None
     """Shelf of a learner: whatever bundle is newest there takes over while the arm moves, after a trial in shadow.
     From another terminal: cadenza weights RUN_FOLDER status."""
+    explore: float = 0.0
+    """Share of the policy's own spread to explore with, 0 to 1; 0 is its mean. Seed and share go on record, so that
+    every chunk can be worked out again."""
     json: bool = False
     """Print the report as JSON and nothing else on standard output."""
 
@@ -110,6 +114,7 @@ def main(argv: Sequence[str]) -> int:
     args = parse(Args, rest, "run")
     check_length(args.episodes, args.episode_seconds)
     robot = chosen_robot(args.config, overrides, args.mode, args.realtime, args.seed)
+    explore = exploration(args.explore)
     bundle = chosen_bundle(args.bundle, args.follow)
     if args.teleop and robot.teleop is None:
         raise SpecError(f"{args.config}: teleop", None, "there is no device to take the arm over with")
@@ -119,7 +124,15 @@ def main(argv: Sequence[str]) -> int:
     out = args.out or Path("runs") / f"run-{datetime.now(UTC):%Y%m%d-%H%M%S}"
     console = Console(stderr=args.json)
     result = run_episodes(
-        robot, bundle, out, args.episodes, args.episode_seconds, console, teleop=args.teleop, follow=args.follow
+        robot,
+        bundle,
+        out,
+        args.episodes,
+        args.episode_seconds,
+        console,
+        teleop=args.teleop,
+        follow=args.follow,
+        explore=explore,
     )
     if args.json:
         print(json.dumps(result.report, indent=2))
@@ -176,6 +189,7 @@ def run_episodes(
     *,
     teleop: bool = False,
     follow: Path | None = None,
+    explore: Exploration | None = None,
 ) -> RunResult:
     """Start everything, run episodes, end everything, report.
 
@@ -190,6 +204,7 @@ def run_episodes(
         console: for progress and for what a person should know.
         teleop: a person may take the arm over; thresholds of the leader are known.
         follow: shelf whose newest bundle is to drive.
+        explore: how the policy explores; None: not at all.
 
     Raises:
         CadenzaError: something is missing or does not fit; nothing has moved then.
@@ -206,7 +221,7 @@ def run_episodes(
             seed = robot.virtual.seed
             virtual = stack.enter_context(VirtualRobot(robot, seed))
             robot, judge = virtual.robot, VirtualJudge(virtual.client, seed)
-        source = policy_source(bundle)
+        source = policy_source(bundle, explore)
         supervisor = stack.enter_context(
             Supervisor(robot, source, out, _sayer(console), bundle=bundle, follow=follow, teleop=teleop)
         )

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from controller.exploration import Exploration
 from controller.wiring.ipc import Node
 from controller.wiring.topics import EVENTS, topics
 from episodes.schema.cadenza_pb2 import Event
@@ -40,6 +41,8 @@ class Assignment:
     camera: str | None
     motion: Path | None = None
     """File of a recorded motion, see :mod:`controller.workers.playback`."""
+    explore: Exploration | None = None
+    """How the policy explores."""
 
 
 class Child:
@@ -110,11 +113,14 @@ def run_child(name: str, work: Callable[[Child], None], argv: Sequence[str] | No
     parser.add_argument("--bundle", type=Path)
     parser.add_argument("--camera")
     parser.add_argument("--motion", type=Path)
+    parser.add_argument("--explore", nargs=2, metavar=("SCALE", "SEED"))
     args = parser.parse_args(argv)
     die_with_parent(args.parent)
     child: Child | None = None
     try:
-        assignment = Assignment(read_resolved(args.robot), args.namespace, args.bundle, args.camera, args.motion)
+        explore = None if args.explore is None else Exploration(float(args.explore[0]), int(args.explore[1]))
+        robot = read_resolved(args.robot)
+        assignment = Assignment(robot, args.namespace, args.bundle, args.camera, args.motion, explore)
         label = name if args.camera is None else f"{name} {args.camera}"
         child = Child(label, assignment)
         work(child)

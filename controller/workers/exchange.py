@@ -135,9 +135,11 @@ class Exchange:
 
     def stepped(self) -> None:
         """The policy that drives has made a chunk: what would the other have said?"""
-        newest = self._inference.newest
-        if self._trial is not None and newest is not None and np.isfinite(newest[1]).all():
-            self._trial.see(*newest)
+        if self._trial is None:
+            return
+        meant = self._inference.meant()
+        if meant is not None and np.isfinite(meant[1]).all():
+            self._trial.see(*meant)
             if self._trial.refusal is not None or self._trial.has_seen_all:
                 self._judge(self._trial.mind)
 

@@ -8,11 +8,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from controller.exploration import Exploration
 from controller.workers.look import Eyes, Look, Refusal
 from controller.workers.mind import Mind
 from controller.workers.policy import Policy
 from episodes.records import MAX_CAMERAS, MAX_CHUNK, ChunkRecord, FrameHeader, TickRecord
-from spec.arrays import Float
+from spec.arrays import Float, Float32
 from spec.errors import MisfitError
 from spec.manifest import Manifest
 from spec.robot import Robot
@@ -26,14 +27,16 @@ class Inference:
     Args:
         robot: for staleness bounds and joint order.
         policy: warmed up.
+        exploration: whichever policy drives explores so; None: every chunk is the mean one.
 
     Raises:
         MisfitError: the policy's chunks or cameras exceed what a record can hold.
     """
 
-    def __init__(self, robot: Robot, policy: Policy) -> None:
+    def __init__(self, robot: Robot, policy: Policy, exploration: Exploration | None = None) -> None:
         check_size(policy.manifest)
         self.mind = Mind(policy)
+        self._exploration = exploration
         self.eyes = Eyes(robot, tuple(policy.manifest.observation.cameras))
         self.newest: tuple[Look, Float] | None = None
         """The last look a chunk was made of, and that chunk's targets [rad], shape (chunk, joints)."""
@@ -69,10 +72,17 @@ class Inference:
         look = self.eyes.look(now_ns)
         if isinstance(look, Refusal):
             return look
-        targets = self.mind.think(look)
+        targets = self.mind.think(look, self._noise())
         self.eyes.used(look)
         self._keep(look, targets)
         return self._record(look, targets, started_ns)
+
+    def meant(self) -> tuple[Look, Float] | None:
+        """As :attr:`newest`, but the mean chunk: policies are compared by it, explores what drives or not."""
+        if self.newest is None or self._exploration is None or not np.isfinite(self.newest[1]).all():
+            return self.newest
+        look, _ = self.newest
+        return look, self.mind.say(look)
 
     def change_to(self, mind: Mind) -> None:
         """Let another mind drive from the next step on."""
@@ -86,6 +96,13 @@ class Inference:
         for look in self._seen:
             look.images.clear()
         return mind
+
+    def _noise(self) -> Float32 | None:
+        """Of the next chunk."""
+        manifest = self.manifest
+        if self._exploration is None:
+            return None
+        return self._exploration.noise(self._sequence, manifest.action.chunk, len(manifest.joints))
 
     def _keep(self, look: Look, targets: Float) -> None:
         """Remember what leads to a usable chunk, as far back as the histories of policies that drove reach."""

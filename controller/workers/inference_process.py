@@ -50,7 +50,7 @@ def work(child: Child) -> None:
     policy = Policy(bundle)
     policy.warm_up()
     gc.freeze()
-    inference = Inference(robot, policy)
+    inference = Inference(robot, policy, child.assignment.explore)
     child.say("ready", provider=policy.provider, pid=os.getpid(), weights=policy.manifest.weights)
     _Loop(child, inference, Exchange(robot, inference, calibration)).run()
 

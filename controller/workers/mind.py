@@ -26,19 +26,23 @@ class Mind:
         observation = policy.manifest.observation
         self._history = History(observation.history, round(observation.step_s * 1e9), policy.manifest.feature_dim)
 
-    def think(self, look: Look) -> Float:
+    def think(self, look: Look, noise: Float32 | None = None) -> Float:
         """Absolute joint targets [rad], shape (chunk, joints). One that is not finite leaves no trace in the history,
-        so that a log of the chunks tells what was seen."""
+        so that a log of the chunks tells what was seen. With ``noise``, shape (chunk, joints), it explores."""
         action = self.policy.manifest.action
         feature = self._feature(look)
         if not np.isfinite(feature).all():
             return np.full((action.chunk, len(look.position)), np.nan)
         self._history.add(Seen(look.observed_ns, look.segment, feature))
-        actions = self.policy.decode(*self._history.window())
-        targets = decode(action.space, actions, look.reference)
+        targets = self.say(look, noise)
         if not np.isfinite(targets).all():
             self._history.forget_newest()
         return targets
+
+    def say(self, look: Look, noise: Float32 | None = None) -> Float:
+        """As :meth:`think` about a look that is the newest in the history already; changes nothing."""
+        actions = self.policy.decode(*self._history.window(), noise)
+        return decode(self.policy.manifest.action.space, actions, look.reference)
 
     def remember(self, looks: Iterable[Look]) -> None:
         """Fill the history with what was seen while another mind drove, oldest first."""

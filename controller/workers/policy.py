@@ -51,17 +51,18 @@ class Policy:
         feature = self._encoder.run(["feature"], {"state": state[None], **feeds})[0]
         return np.asarray(feature[0], dtype=np.float32)
 
-    def decode(self, features: Float32, mask: Bool) -> Float:
-        """Mean action chunk.
+    def decode(self, features: Float32, mask: Bool, noise: Float32 | None = None) -> Float:
+        """One action chunk.
 
         Args:
             features: shape (H, D), oldest first.
             mask: shape (H,), True where a frame is real.
+            noise: shape (C, A), see :mod:`spec.manifest`; None: the mean chunk.
 
         Returns:
             Actions in the units of the action space, shape (C, A).
         """
-        feeds = {"features": features[None], "mask": mask[None], "noise": self._noise}
+        feeds = {"features": features[None], "mask": mask[None], "noise": self._noise if noise is None else noise[None]}
         return np.asarray(self._decoder.run(["actions"], feeds)[0][0], dtype=np.float64)
 
     def warm_up(self, rounds: int = 3) -> None:

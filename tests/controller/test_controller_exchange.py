@@ -12,6 +12,7 @@ import pytest
 from test_controller_inference import JOINTS, MS, Stream
 from tiny_bundle import write_tiny_bundle
 
+from controller.exploration import Exploration
 from controller.workers.control_process import chunk_of
 from controller.workers.exchange import Exchange, News, Wanted
 from controller.workers.inference import Inference
@@ -55,8 +56,10 @@ def bundles(tmp_path: Path, robot: Robot) -> Bundles:
 class Rig:
     """A policy step every 100 ms, as the process takes them."""
 
-    def __init__(self, robot: Robot, first: Bundle, calibration: str | None = None) -> None:
-        self.inference = Inference(robot, Policy(first))
+    def __init__(
+        self, robot: Robot, first: Bundle, calibration: str | None = None, explore: Exploration | None = None
+    ) -> None:
+        self.inference = Inference(robot, Policy(first), explore)
         self.exchange = Exchange(robot, self.inference, calibration, self._started)
         self.stream = Stream()
         self.paused = False
@@ -119,6 +122,24 @@ def test_new_weights_drive_after_their_trial_from_a_chunk_on(robot: Robot, first
     assert np.allclose(rig.news[1].distance.largest, 0.08, atol=1e-6)
     assert np.allclose(rig.news[1].distance.rms, 0.01 * np.sqrt(np.mean(np.arange(1, 9) ** 2)), atol=1e-6)
     assert rig.news[1].text.startswith("weights 7 -> 8: 4 chunks apart by 0.050 rad RMS (")
+
+
+def test_what_explores_is_compared_by_what_it_means_and_goes_on_exploring(
+    robot: Robot, first: Bundle, bundles: Bundles
+) -> None:
+    """The noise is far beyond what a candidate may be apart; it touches neither the trial nor the histories."""
+    second, explore = bundles(ramp=0.02), Exploration(1.0, 5)
+    quiet, loud = Rig(robot, first), Rig(robot, first, explore=explore)
+    for rig in (quiet, loud):
+        rig.steps(5)
+        rig.want(second)
+        rig.steps(TRIAL + 3)
+    assert loud.kinds == ["swap_trial", "swap"]
+    assert loud.news == quiet.news
+    assert loud.versions == quiet.versions
+    for mean, drawn in zip(quiet.chunks, loud.chunks, strict=True):
+        noise = np.subtract(drawn.targets[: 8 * JOINTS], mean.targets[: 8 * JOINTS]).reshape(8, JOINTS)
+        assert np.allclose(noise, explore.noise(drawn.sequence, 8, JOINTS), atol=1e-6)
 
 
 def test_from_its_first_chunk_on_it_says_what_it_would_say_had_it_always_driven(
@@ -348,8 +369,8 @@ def test_steps_in_which_what_drives_says_nan_do_not_count(robot: Robot, first: B
     think = rig.inference.mind.think
     calls = iter(range(100))
 
-    def sick(look: Look) -> np.ndarray:
-        targets = think(look)
+    def sick(look: Look, noise: None) -> np.ndarray:
+        targets = think(look, noise)
         return np.full_like(targets, np.nan) if next(calls) == 5 else targets
 
     rig.inference.mind.think = sick  # type: ignore[method-assign]

@@ -188,7 +188,7 @@ def test_what_the_policy_saw_is_rebuilt_bit_for_bit_from_the_log(robot: Robot, b
 
     calls = itertools.count()
 
-    def overheard(features: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    def overheard(features: np.ndarray, mask: np.ndarray, noise: None) -> np.ndarray:
         if next(calls) == 4:  # refused by the loop: it must not count as seen
             return np.full((8, JOINTS), np.nan)
         live.append((features.copy(), mask.copy()))

@@ -57,7 +57,7 @@ class Live:
         self._rng = np.random.default_rng(0)
         decode, calls = self.policy.decode, itertools.count()
 
-        def overheard(features: np.ndarray, mask: np.ndarray) -> np.ndarray:
+        def overheard(features: np.ndarray, mask: np.ndarray, noise: None) -> np.ndarray:
             self._windows.append((features.copy(), mask.copy()))
             return decode(features, mask) * (np.nan if next(calls) == 9 else 1.0)
 
