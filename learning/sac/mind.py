@@ -17,7 +17,7 @@ from learning.network.vision import FrameEncoder
 from learning.replay.batch import Batch, History
 from learning.sac.objectives import Sight, clone, critic_loss, mixed, policy_loss, rows_of, taught
 from learning.sac.settings import Objective, Settings
-from learning.sac.targets import aggregate, chunk_target
+from learning.sac.targets import aggregate, chunk_target, continued
 from learning.sac.temperature import Temperature
 from spec.errors import MisfitError
 
@@ -94,8 +94,10 @@ class Mind(nn.Module):
         if settings.scores:
             seen = now.newest(self.critics.frames)
             features = self._features(seen, actor.frame if self.critics.frame is None else self.critics.frame)
-            values = self.critics(features, seen.mask, actor.normalization.action(self._windows(batch)))
-            target = self._target(batch, chance)
+            taken = actor.normalization.action(self._windows(batch))
+            target, then = self._target(batch, chance)
+            length, bootstrap = batch.length.to(self.device), batch.bootstrap.to(self.device)
+            values = self.critics(features, seen.mask, continued(taken, length, bootstrap, then))
             parts["critic"] = critic_loss(values, target)
             facts |= {"q": values.mean(), "q_spread": values.std(0).mean(), "target": target.mean()}
             features = features.detach()
@@ -177,23 +179,25 @@ class Mind(nn.Module):
         return drawn, clone(actor, hidden, expert[rows], known[rows], settings)
 
     @torch.no_grad()
-    def _target(self, batch: Batch, chance: Chance) -> Tensor:
-        """What the critics should say of the windows, shape (batch,)."""
+    def _target(self, batch: Batch, chance: Chance) -> tuple[Tensor, Tensor]:
+        """What the critics should say of the windows, shape (batch,), and the chunks it counts on after them,
+        normalised, shape (batch, h, A)."""
         settings, actor, config = self.settings, self.actor, self.actor.config
         later = Sight.of(actor, self._here(batch.later))
         steps = settings.entropy_steps(config.act_chunk_size) if settings.entropy_in_backup else settings.window
         drawn = actor.decode(actor.remember(later.encoded(actor.frame), later.mask), chance.later, steps)
         seen = later.newest(self.targets.frames)
         features = seen.encoded(actor.frame if self.targets.frame is None else self.targets.frame)
-        values = self.targets(features, seen.mask, drawn.actions[:, : settings.window])
+        then = drawn.actions[:, : settings.window]
+        values = self.targets(features, seen.mask, then)
         value = aggregate(settings.agg, values, chance.pair)
         if settings.entropy_in_backup:
             value = value - self.temperature() * drawn.log_prob
         rewards, length, bootstrap = (x.to(self.device) for x in (batch.rewards, batch.length, batch.bootstrap))
         target = chunk_target(rewards, length, bootstrap, value, settings.gamma)
         if settings.value_low is None and settings.value_high is None:
-            return target
-        return target.clamp(settings.value_low, settings.value_high)
+            return target, then
+        return target.clamp(settings.value_low, settings.value_high), then
 
     def _features(self, sight: Sight, frame: FrameEncoder) -> Tensor:
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.settings.freeze_encoder):

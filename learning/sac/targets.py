@@ -27,6 +27,27 @@ def chunk_target(rewards: Tensor, length: Tensor, bootstrap: Tensor, value: Tens
     return torch.where(real, rewards * discounts, 0.0).sum(-1) + rest
 
 
+def continued(taken: Tensor, length: Tensor, bootstrap: Tensor, then: Tensor) -> Tensor:
+    """The chunks that targets belong to: the steps taken, and after a window that was cut short what the policy would
+    do from there, since that is what its target counts on.
+
+    Scored as they are, with the arm made to stand, such windows would teach that standing still is worth as much as
+    going on. Where the task is over it does not matter what follows, and ``taken`` stays.
+
+    Args:
+        taken: normalised, shape (batch, h, A); what it holds past ``length`` counts where the task is over alone.
+        length: L, real steps, shape (batch,).
+        bootstrap: False where the task was over within these steps, shape (batch,).
+        then: the policy's chunk from step L on, normalised, shape (batch, h, A).
+
+    Returns:
+        Shape (batch, h, A).
+    """
+    after = torch.arange(taken.shape[1], device=taken.device) - length[:, None]
+    going_on = then.gather(1, after.clamp_min(0)[..., None].expand_as(taken))
+    return torch.where(((after >= 0) & bootstrap[:, None])[..., None], going_on, taken)
+
+
 def aggregate(kind: Agg, values: Tensor, pair: tuple[int, int]) -> Tensor:
     """Values of the critics, shape (critics, batch) → (batch,). ``pair`` are the critics drawn for this batch."""
     match kind:

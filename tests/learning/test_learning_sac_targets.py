@@ -13,7 +13,7 @@ from synthetic_rows import random_rows
 from learning.replay.rows import Rows
 from learning.replay.store import Store
 from learning.sac.settings import Agg
-from learning.sac.targets import aggregate, chunk_target
+from learning.sac.targets import aggregate, chunk_target, continued
 
 CONFIG = small_config(cameras={})
 GAMMA = 0.9
@@ -75,6 +75,14 @@ def test_truncation_is_worth_what_comes_after_and_termination_is_not() -> None:
     value = torch.tensor([10.0, torch.nan, 10.0], dtype=torch.float64)
     target = chunk_target(rewards, torch.tensor([2, 2, 3]), torch.tensor([True, False, True]), value, 0.5)
     assert target.tolist() == [1.0 + 1.0 + 0.25 * 10.0, 2.0, 1.0 + 1.0 + 1.0 + 0.125 * 10.0]
+
+
+def test_a_chunk_cut_short_goes_on_as_its_target_does() -> None:
+    """a_0, a_1, then what the policy would do from there; where the task is over nothing is put in."""
+    taken = torch.tensor([[1.0, 2.0, 0.0, 0.0]] * 3)[..., None]
+    then = torch.tensor([[5.0, 6.0, 7.0, 8.0]] * 3)[..., None]
+    found = continued(taken, torch.tensor([2, 4, 2]), torch.tensor([True, True, False]), then)
+    assert found[..., 0].tolist() == [[1.0, 2.0, 5.0, 6.0], [1.0, 2.0, 0.0, 0.0], [1.0, 2.0, 0.0, 0.0]]
 
 
 @pytest.mark.parametrize(("kind", "wanted"), [(Agg.MIN, [1.0, 2.0]), (Agg.MEAN, [3.0, 4.0]), (Agg.PAIR, [3.0, 2.0])])
