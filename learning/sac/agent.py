@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -86,31 +86,32 @@ class Agent:
         Raises:
             MisfitError: of another learner: a tensor is missing, not ours, or has another shape. Nothing was changed.
         """
-        wanted = {"skipped": torch.zeros(2), **self.mind.state_dict()}
-        moments: dict[str, dict[int, dict[str, Tensor]]] = {name: {} for name in self._optimizers}
+        wanted = self._shapes(tensors)
         for name, tensor in tensors.items():
-            if name.startswith("adam."):
-                part, index, moment = self._moment(name, tensor)
-                moments[part].setdefault(index, {})[moment] = tensor.clone()
-            elif name not in wanted or wanted[name].shape != tensor.shape:
+            if wanted.get(name) != tensor.shape:
                 raise _foreign(f"{name} of shape {tuple(tensor.shape)} is not ours")
         for name in wanted.keys() - tensors.keys():
             raise _foreign(f"{name} is missing")
         self.mind.load_state_dict({name: tensors[name] for name in self.mind.state_dict()})
-        for name, optimizer in self._optimizers.items():
-            optimizer.load_state_dict({**optimizer.state_dict(), "state": moments[name]})
+        moments: dict[str, dict[int, dict[str, Tensor]]] = {part: {} for part in self._optimizers}
+        for name in wanted:
+            if name.startswith("adam."):
+                _, part, index, moment = name.split(".")
+                moments[part].setdefault(int(index), {})[moment] = tensors[name].clone()
+        for part, optimizer in self._optimizers.items():
+            optimizer.load_state_dict({**optimizer.state_dict(), "state": moments[part]})
         self.skipped, self._bad = (int(count) for count in tensors["skipped"].tolist())
 
-    def _moment(self, name: str, tensor: Tensor) -> tuple[str, int, str]:
-        """``adam.actor.3.exp_avg`` → its parts."""
-        try:
-            _, part, index, moment = name.split(".")
-            parameter = self._optimizers[part].param_groups[0]["params"][int(index)]
-        except (ValueError, KeyError, IndexError):
-            raise _foreign(f"{name} is not ours") from None
-        if tensor.shape != (() if moment == "step" else parameter.shape):
-            raise _foreign(f"{name} of shape {tuple(tensor.shape)} is not ours")
-        return part, int(index), moment
+    def _shapes(self, given: Collection[str]) -> dict[str, torch.Size]:
+        """Of everything in a state; moments are all there or, of a part that had not learned yet, none is."""
+        shapes = {"skipped": torch.Size([2])} | {name: x.shape for name, x in self.mind.state_dict().items()}
+        for part, optimizer in self._optimizers.items():
+            if not any(name.startswith(f"adam.{part}.") for name in given):
+                continue
+            for index, parameter in enumerate(optimizer.param_groups[0]["params"]):
+                shapes[f"adam.{part}.{index}.step"] = torch.Size()
+                shapes |= {f"adam.{part}.{index}.{moment}": parameter.shape for moment in ("exp_avg", "exp_avg_sq")}
+        return shapes
 
     def _gradients(self, name: str, loss: Tensor) -> Tensor:
         """Put the clipped gradient of ``loss`` into the parameters of one part, and nobody else's; returns its norm."""

@@ -91,6 +91,20 @@ def test_state_of_another_agent_is_refused(spoilt: dict) -> None:
         _agent(**spoilt).restore(agent.tensors())
 
 
+@pytest.mark.parametrize("lost", ["adam.actor.0.exp_avg", "adam.critic.1.", "adam.temperature.0.step", "averaged."])
+def test_a_state_that_lacks_something_is_refused(lost: str) -> None:
+    """Lost moments used to be taken for an optimiser that had not begun, or to end the next update in a KeyError."""
+    agent, other = _agent(), _agent(seed=1)
+    agent.update(_batch(agent), 0)
+    before = other.tensors()
+    left = {name: tensor for name, tensor in agent.tensors().items() if not name.startswith(lost)}
+    with pytest.raises(MisfitError, match="is missing"):
+        other.restore(left)
+    with pytest.raises(MisfitError, match=r"adam.actor.0.extra of shape .* is not ours"):
+        other.restore(agent.tensors() | {"adam.actor.0.extra": torch.zeros(())})
+    assert not _changed(before, other.tensors())
+
+
 def test_chance_is_a_matter_of_the_updates_number_alone() -> None:
     """Of torch's generator, of dropout in the actor's configuration, and of its mode nothing may show."""
     results = []
@@ -289,6 +303,16 @@ def test_what_is_seen_after_the_end_has_no_effect() -> None:
     later = dataclasses.replace(batch.later, state=spoilt)
     facts = other.update(dataclasses.replace(batch, later=later, rewards=rewards), 0)
     assert facts == agent.update(batch, 0)
+
+
+def test_a_window_that_was_cut_short_does_not_teach_standing_still() -> None:
+    """Past its end a batch has the arm stand; critics are shown what the policy would do there instead."""
+    agent, other = _agent(), _agent()
+    batch = _batch(agent)
+    cut = (torch.arange(H) >= batch.length[:, None]) & batch.bootstrap[:, None]
+    assert bool(cut.any())
+    standing = torch.where(cut[..., None], 0.0, batch.actions)
+    assert other.update(dataclasses.replace(batch, actions=standing), 0) == agent.update(batch, 0)
 
 
 def test_padded_frames_have_no_effect() -> None:
