@@ -71,6 +71,7 @@ class Memory:
         """There is nothing that would outlast a crash."""
 
     def truncate(self, head: int) -> None:
-        if not max(0, self._highest - self._slots) <= head <= self._head:
+        # What a full ring kept when it ended at ``head``, but for one row, must not have been written over since.
+        if not 0 <= head <= self._head or max(0, head - self._slots + 1) < self._highest - self._slots:
             raise CadenzaError(f"store in memory: cannot go back to row {head} of {self._head}")
         self._head = head

@@ -344,6 +344,25 @@ def test_a_store_that_could_hold_nothing_is_refused(tmp_path: Path) -> None:
         Store.in_memory(SETTINGS[0], 2, 10).draw(np.random.default_rng(0), 1)
 
 
+@pytest.mark.parametrize("capacity", [20, 60])
+def test_memory_goes_back_only_to_what_it_still_holds(capacity: int) -> None:
+    """A ring that had gone on since used to give windows of later rows for earlier ones."""
+    store = Store.in_memory(SETTINGS[1], 2, capacity)
+    episodes = [made_rows(k, 12, SETTINGS[1]) for k in range(6)]
+    for rows in episodes[:4]:
+        store.append(rows)
+    store.append(episodes[4])
+    if capacity == 20:
+        with pytest.raises(CadenzaError, match="cannot go back to row 48 of 60"):
+            store.truncate(48)
+        every_window(store, episodes[:5])
+        return
+    store.truncate(48)
+    every_window(store, episodes[:4])
+    store.append(episodes[5])
+    every_window(store, [*episodes[:4], episodes[5]])
+
+
 def test_rows_of_another_actor_are_refused_and_change_nothing() -> None:
     config = SETTINGS[0]
     store = Store.in_memory(config, 2, 100)
