@@ -62,6 +62,8 @@ _FIXED = {"use_act_actor": True, "use_sequence_act_actor": True}
 _FEATURES = ("input_features", "output_features", "dataset_stats")
 _MIX = {"bc_initial": 0.5, "bc_final": 0.01, "bc_decay": 50_000}
 """Of the seed, where its configuration is silent."""
+_STILL = 0.01
+"""Half the range of a number that never changed, as in :meth:`learning.network.normalization.Normalization.fit`."""
 
 
 def agent_of_seed(config: Mapping[str, Any], joints: Sequence[str] = ()) -> Agent:
@@ -143,18 +145,27 @@ def _normalise(actor: SequenceActor, stats: Mapping[str, Mapping[str, Any]]) -> 
         if name not in {"action", *vectors, *actor.config.cameras} or not set(kinds) <= given.keys():
             raise SpecError(f"config: dataset_stats.{name}", sorted(given), "is no feature, or lacks", kinds)
         first, second = (torch.as_tensor(given[kind], dtype=torch.float32).flatten() for kind in kinds)
+        if first.shape != second.shape:
+            raise SpecError(f"config: dataset_stats.{name}", sorted(given), "differ in length", kinds)
+        if name in actor.config.cameras:
+            middle, half = first, second
+        else:
+            middle, half = 0.5 * (first + second), 0.5 * (second - first)
+            half = torch.where(half == 0.0, _STILL, half)
+        if not bool(middle.isfinite().all()) or not bool((half.isfinite() & (half > 0.0)).all()):
+            raise SpecError(f"config: dataset_stats.{name}", sorted(given), "are no finite, rising", kinds)
         begin = 0
         for vector, numbers in vectors.items():
             if vector == name:
-                _fill(name, normalization.state_mean[begin : begin + numbers], 0.5 * (first + second))
-                _fill(name, normalization.state_std[begin : begin + numbers], 0.5 * (second - first))
+                _fill(name, normalization.state_mean[begin : begin + numbers], middle)
+                _fill(name, normalization.state_std[begin : begin + numbers], half)
             begin += numbers
         if name == "action":
-            _fill(name, normalization.action_low, first)
-            _fill(name, normalization.action_high, second)
+            _fill(name, normalization.action_low, middle - half)
+            _fill(name, normalization.action_high, middle + half)
         elif name in actor.config.cameras:
-            _fill(name, normalization.image_mean, first)
-            _fill(name, normalization.image_std, second)
+            _fill(name, normalization.image_mean, middle)
+            _fill(name, normalization.image_std, half)
 
 
 def _fill(name: str, buffer: torch.Tensor, values: torch.Tensor) -> None:

@@ -118,9 +118,28 @@ def test_normalisation_comes_with_the_configuration() -> None:
     assert torch.equal(normalization.state(torch.tensor([0.0, 4.0] + [2.0] * 5)), torch.tensor([-1.0, 1.0] + [0.0] * 5))
     assert torch.equal(normalization.action(torch.tensor([2.0, 0.0])), torch.tensor([1.0, -1.0]))
     assert normalization.image_mean.tolist() == pytest.approx([0.1, 0.2, 0.3])
-    for wrong in ({"action": {"min": [0.0], "max": [1.0]}}, {"sound": {"min": [0.0], "max": [1.0]}}, {"action": {}}):
+    for wrong in (
+        {"action": {"min": [0.0], "max": [1.0]}},
+        {"action": {"min": [0.0, 0.0], "max": [1.0]}},
+        {"action": {"min": [0.0, 2.0], "max": [1.0, 1.0]}},
+        {"action": {"min": [0.0, math.nan], "max": [1.0, 1.0]}},
+        {"observation.images.top": {"mean": [0.0] * 3, "std": [0.0] * 3}},
+        {"sound": {"min": [0.0], "max": [1.0]}},
+        {"action": {}},
+    ):
         with pytest.raises(SpecError, match="dataset_stats"):
             agent_of_seed(SMALL | {"dataset_stats": wrong})
+
+
+def test_a_number_that_never_changed_is_normalised_to_a_number() -> None:
+    """It was divided by a range of zero, and every loss was NaN."""
+    stats = {
+        "observation.state": {"min": [1.0] * 7, "max": [1.0] * 7},
+        "action": {"min": [0.0, 0.5], "max": [1.0, 0.5]},
+    }
+    normalization = agent_of_seed(SMALL | {"dataset_stats": stats}).actor.normalization
+    assert normalization.state(torch.ones(7)).tolist() == [0.0] * 7
+    assert normalization.action(torch.tensor([1.0, 0.5])).tolist() == pytest.approx([1.0, 0.0], abs=1e-5)
 
 
 def test_short_histories_are_masked_and_long_ones_end_with_the_newest(agent: Agent) -> None:
