@@ -17,7 +17,7 @@ from cadenza.arguments import parse
 from cadenza.legacy_arguments import LegacyArgs
 from export.legacy.convert import converted, disagreement
 from export.legacy.remarks import not_carried, remarks
-from learning.checkpoint import MODEL_FILE, CheckpointConfig, save_checkpoint
+from learning.checkpoint import CheckpointConfig, save_checkpoint
 from spec.errors import CadenzaError, SpecError
 
 _TOLERANCE = 1e-4
@@ -47,7 +47,7 @@ class Args:
 
 def main(argv: Sequence[str]) -> int:
     args = parse(Args, argv, "import")
-    if args.out.exists() and (not args.out.is_dir() or {path.name for path in args.out.iterdir()} - {MODEL_FILE}):
+    if args.out.exists() and (not args.out.is_dir() or any(args.out.iterdir())):
         raise SpecError(str(args.out), "already there", "not replaced; choose another --out")
     torch.set_num_threads(1)
     with Console(stderr=True).status("reading the checkpoint") as status:

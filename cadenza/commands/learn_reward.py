@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from cadenza.arguments import parse
 from cadenza.episode_files import episodes_to_learn_from
-from learning.reward.classifier import ClassifierConfig, save_classifier
+from learning.reward.classifier import ClassifierConfig, refuse_to_replace, save_classifier
 from learning.reward.plots import plot_classifier
 from learning.reward.sights import read_sights
 from learning.reward.training import RewardSettings, Trained, train
@@ -106,6 +106,7 @@ def _checked(args: Args) -> ClassifierConfig:
         raise SpecError("--seed", args.seed, "zero or more")
     if args.out.exists() and not args.out.is_dir():
         raise SpecError("--out", str(args.out), "is a file, not a folder")
+    refuse_to_replace(args.out)
     height, width = args.image
     cameras = {name: {"height": height, "width": width} for name in args.cameras}
     return validated(ClassifierConfig, {"cameras": cameras}, "--cameras, --image")

@@ -6,7 +6,9 @@ neither config nor operator says so, the checkpoint is refused: a guess would gi
 
 from __future__ import annotations
 
+import math
 import re
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -21,6 +23,8 @@ from spec.errors import SpecError
 
 _NORMALIZATION = "encoder.input_normalization."
 _PAIRS = {"mean": ("mean", "std"), "std": ("mean", "std"), "min": ("min", "max"), "max": ("min", "max")}
+_VARIANCES = (1e-6, 10.0)
+"""The original clamps the variance to these, whatever the bounds of its logarithm."""
 _T = TypeVar("_T")
 _RULE = {"--n-heads": 8, "--activation": "relu", "--pre-norm": False, "--log-std-min": -5, "--log-std-max": 2}
 """What the original has where its config says nothing else; for messages."""
@@ -92,6 +96,13 @@ class Anatomy:
     """Normalised inputs: key → names of the two statistics, and their shape."""
 
     @property
+    def log_std(self) -> tuple[float, float]:
+        """Bounds of the logarithm of the standard deviation in effect."""
+        lowest, highest = map(math.log, _VARIANCES)
+        low, high = (0.5 * min(max(bound, lowest), highest) for bound in self.log_variance)
+        return low, high
+
+    @property
     def parts(self) -> int:
         """Features of one instant that are joined."""
         return len(self.cameras) + bool(self.environment) + bool(self.state)
@@ -149,9 +160,11 @@ def anatomy_of(legacy: Legacy, told: Told) -> Anatomy:
         state=state,
         statistics=_statistics(tensors),
     )
-    low, high = anatomy.log_variance
+    low, high = anatomy.log_std
     if not low < high:
-        raise SpecError("--log-std-min", low, f"should be below --log-std-max {high:g}")
+        said_low, said_high = anatomy.log_variance
+        within = " and ".join(f"{math.log(variance):.2f}" for variance in _VARIANCES)
+        raise SpecError("--log-std-min", said_low, f"should be below --log-std-max {said_high:g}, between {within}")
     _check_against_config(anatomy, legacy)
     return anatomy
 
@@ -238,7 +251,9 @@ def _whole(value: object) -> int | None:
 
 
 def _number(value: object) -> float | None:
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return None
+    return float(value) if abs(value) <= sys.float_info.max else None
 
 
 def _yes_or_no(value: object) -> bool | None:

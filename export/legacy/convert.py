@@ -70,7 +70,8 @@ def disagreement(policy: LegacyPolicy, actor: SequenceActor, histories: int = 4)
     wanted = policy.original.heads(policy.original.train_hidden(policy.original.remember(theirs)))
     ours = actor.encode(state, images).reshape(*shape, -1)
     found = actor.distribution(actor.remember(ours, torch.ones(shape, dtype=torch.bool)), actions)
-    return max(float((a - b).abs().max()) for a, b in zip(found, wanted, strict=True))
+    # torch's maximum of a NaN is NaN; Python's depends on the order.
+    return float(torch.stack([(a - b).abs().max() for a, b in zip(found, wanted, strict=True)]).max())
 
 
 def _refuse_what_has_no_place(original: Original) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import struct
 import warnings
 import zipfile
 from collections import Counter
@@ -55,6 +56,8 @@ _TORCH_ERRORS = (
     IndexError,
     AttributeError,
     OverflowError,
+    AssertionError,
+    struct.error,
     zipfile.BadZipFile,
 )
 """What torch.load raises on files that are damaged, foreign or hold code."""
@@ -173,6 +176,8 @@ def _tensors(document: object, part: str, path: Path) -> dict[str, Tensor]:
     for name, tensor in found.items():
         if not isinstance(name, str) or not isinstance(tensor, Tensor):
             raise SpecError(f"{path}: {part}: {name}", type(tensor).__name__, "should be a tensor")
+        if tensor.layout is not torch.strided or tensor.is_meta:
+            raise SpecError(f"{path}: {part}: {name}", str(tensor.layout), "should be a tensor that holds its numbers")
     return dict(found)
 
 

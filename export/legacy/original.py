@@ -23,9 +23,6 @@ from learning.network.config import Activation
 from learning.network.gaussian import TanhGaussian
 from learning.network.transformer import KeyValue, causal_bias
 
-_VARIANCES = (1e-6, 10.0)
-"""The variance is clamped to these, whatever the bounds of its logarithm."""
-
 
 class Original(nn.Module):
     """Frames as features, histories of features as chunks. Shapes are batch first; the original's are not."""
@@ -82,9 +79,8 @@ class Original(nn.Module):
 
     def heads(self, hidden: Tensor) -> TanhGaussian:
         """Hidden steps → their distributions; ``log_std`` is that of the standard deviation in effect."""
-        low, high = self.anatomy.log_variance
-        low, high = max(low, math.log(_VARIANCES[0])), min(high, math.log(_VARIANCES[1]))
-        return TanhGaussian(self.action_mean_head(hidden), 0.5 * self.action_std_head(hidden).clamp(low, high))
+        low, high = self.anatomy.log_std
+        return TanhGaussian(self.action_mean_head(hidden), (0.5 * self.action_std_head(hidden)).clamp(low, high))
 
     def forward(self, features: Tensor, noise: Tensor) -> Tensor:
         """What the original executes, as it samples it: (batch, H, dim) and standard normal (batch, C, A) → (batch, C,

@@ -138,8 +138,8 @@ def described(anatomy: Anatomy, place: Place, where: Path) -> ActorConfig:
         "act_dropout": 0.0,
         "act_activation": anatomy.activation,
         "act_pre_norm": anatomy.pre_norm,
-        "log_std_min": 0.5 * anatomy.log_variance[0],
-        "log_std_max": 0.5 * anatomy.log_variance[1],
+        "log_std_min": anatomy.log_std[0],
+        "log_std_max": anatomy.log_std[1],
         "latent_dim": anatomy.latent,
         "backbone": anatomy.backbone,
     }

@@ -52,12 +52,13 @@ def cameras_of(
     if kernels and backbone is Backbone.CNN and not cnn:
         raise SpecError(str(legacy.where), f"{IMAGES}0.weight", "tensor is missing; no image encoder")
     sizes = _image_sizes(legacy.config)
-    keys = [key for key in sizes if key in kernels] if set(kernels) <= set(sizes) else kernels
-    if len(keys) > 1 and not sizes and not named:
+    ordered = set(kernels) <= set(sizes)
+    keys = [key for key in sizes if key in kernels] if ordered else kernels
+    if len(keys) > 1 and not ordered and not named:
         raise SpecError(
             str(legacy.where), sorted(keys), "the order of its cameras is not in the checkpoint; say --cameras"
         )
-    if named and not sizes:
+    if named and not ordered:
         keys = sorted(keys, key=lambda key: _order(key, named))
     names = named or tuple(_camera_name(key) for key in keys)
     if len(names) != len(keys) or len(set(names)) != len(names):

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from learning.checkpoint import (
+    CONFIG_FILE,
     CheckpointConfig,
     load_weights,
     read_config,
@@ -176,10 +177,14 @@ class Warmup:
 
         Raises:
             MisfitError: it was trained with other settings or another actor.
-            SpecError: the state there is damaged or foreign.
+            SpecError: the state there is damaged or foreign, or there is a checkpoint of something else.
         """
         path = self.folder / STATE_FACTS
         if not path.exists():
+            # A first save that was cut off left the state; whatever else has a config is not ours to replace.
+            if (self.folder / CONFIG_FILE).exists() and not (self.folder / STATE_FILE).exists():
+                where = str(self.folder / CONFIG_FILE)
+                raise SpecError(where, "not of a warm-up", "not replaced; choose another --out")
             return False
         try:
             facts = json.loads(path.read_bytes())

@@ -98,6 +98,19 @@ class SuccessClassifier(nn.Module):
         return found
 
 
+def refuse_to_replace(folder: Path) -> None:
+    """Raises SpecError where a classifier written to ``folder`` would wipe out a checkpoint of something else."""
+    path = folder / CONFIG_FILE
+    try:
+        document = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return
+    except (ValueError, RecursionError):
+        document = None
+    if not isinstance(document, dict) or document.get("kind") != CLASSIFIER_KIND:
+        raise SpecError(str(path), "not a classifier of success", "not replaced; choose another --out")
+
+
 def save_classifier(folder: Path, classifier: SuccessClassifier) -> None:
     """Write the weights, then the config with their hash; each file whole or not at all."""
     content = save({name: tensor.contiguous() for name, tensor in classifier.state_dict().items()})

@@ -89,6 +89,18 @@ def test_a_difference_would_be_seen(tmp_path) -> None:
     actor = converted(policy)
     actor.log_std_head.bias.mul_(2.0)
     assert disagreement(policy, actor) > 1e-3
+    # A NaN in the second of what is compared was lost.
+    policy.original.action_std_head.weight.copy_(3e38 * torch.tensor([1.0, -1.0]).repeat(SMALL.dim // 2))
+    assert not disagreement(policy, actor) <= 1e-3
+
+
+@torch.no_grad()
+def test_wide_bounds_of_the_log_std_stay_within_the_originals_of_the_variance(tmp_path) -> None:
+    """It keeps the variance within 1e-6 and 10 besides; ours had σ of up to e^10."""
+    path = write_fixture(tmp_path, Format.LEROBOT, replace(SMALL, cameras=()))
+    policy = placed(load_original(path, Told(log_std_min=-20.0, log_std_max=20.0))[0], PLACE, path)
+    policy.original.action_std_head.weight.mul_(60.0)
+    assert disagreement(policy, converted(policy)) <= 1e-4
 
 
 def test_it_can_learn_from_there(tmp_path) -> None:
@@ -141,3 +153,17 @@ def test_command(tmp_path, capsys) -> None:
     assert main(["import", str(path), "--out", str(out), *flags, *bounds]) == 2
     assert "choose another --out" in capsys.readouterr().err
     assert (out / "model.safetensors").read_bytes() == before
+
+
+def test_a_checkpoint_is_not_imported_over_itself(tmp_path, capsys) -> None:
+    """A folder with nothing but tensors was taken for an import that had been cut off, and written over."""
+    path = write_fixture(tmp_path, Format.SAFETENSORS, replace(SMALL, cameras=())).rename(
+        tmp_path / "model.safetensors"
+    )
+    before = path.read_bytes()
+    flags = ["--joints", "a", "b", "c", "--action-space", "joint_delta", "--step-s", "0.1", "--n-heads", "4"]
+    flags += ["--activation", "relu", "--pre-norm", "False", "--log-std-min", "-5", "--log-std-max", "2"]
+    assert main(["import", str(path), "--out", str(tmp_path), *flags]) == 2
+    assert "choose another --out" in capsys.readouterr().err
+    assert path.read_bytes() == before
+    assert main(["import", str(path), "--out", str(tmp_path / "warm"), *flags]) == 0

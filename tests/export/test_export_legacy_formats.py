@@ -122,6 +122,32 @@ def test_warmup_documents_of_other_shapes(tmp_path) -> None:
     _refused(_warmup(tmp_path, differ), "encoder.state_encoder.0.bias", "differ")
 
 
+def test_tensors_without_their_numbers(tmp_path) -> None:
+    """Read by weights_only as well as others; comparing or counting them raised NotImplementedError."""
+    name = "encoder.state_encoder.0.bias"
+    for change in (torch.Tensor.to_sparse, lambda tensor: tensor.to("meta")):
+
+        def bare(document: dict[str, Any], change: Any = change) -> None:
+            document["actor_state_dict"][name] = change(document["actor_state_dict"][name])
+
+        _refused(_warmup(tmp_path, bare), name, "holds its numbers")
+
+
+def test_files_of_the_older_torch_form_cut_off_or_altered_anywhere(tmp_path) -> None:
+    """They raised struct.error where they were cut off, and AssertionError where a storage's name was altered."""
+    torch.save(
+        {"actor_state_dict": {"a": torch.zeros(3), "b": torch.arange(4)}},
+        path := tmp_path / "old.pt",
+        _use_new_zipfile_serialization=False,
+    )
+    whole = path.read_bytes()
+    for place in range(len(whole)):
+        for content in (whole[:place], whole[:place] + bytes([whole[place] ^ 0x15]) + whole[place + 1 :]):
+            path.write_bytes(content)
+            with contextlib.suppress(SpecError):
+                read_legacy(path)
+
+
 def test_the_encoder_may_lie_beside_the_actor_alone(tmp_path) -> None:
     def apart(document: dict[str, Any]) -> None:
         actor = document["actor_state_dict"]
@@ -171,6 +197,8 @@ def test_what_shapes_do_not_say_is_not_guessed(tmp_path) -> None:
         _refused(path, flag, "not guessed", told=replace(TOLD, **{field: None}))
     _refused(path, "--n-heads", "does not divide", told=replace(TOLD, n_heads=5))
     _refused(path, "--log-std-min", "below", told=replace(TOLD, log_std_min=3.0))
+    _refused(path, "--log-std-min", "below", told=replace(TOLD, log_std_min=3.0, log_std_max=5.0))  # σ would not vary
+    _refused(path, "--log-std-min", "below", told=replace(TOLD, log_std_max=float("nan")))
     cameras = _file(tmp_path, replace(SMALL, cameras=("b", "a")))
     _refused(cameras, "--cameras", "order", told=TOLD)
     _refused(cameras, "--image", told=replace(TOLD, cameras=("b", "a")))
@@ -193,6 +221,7 @@ def test_config_against_tensors_and_operator(tmp_path) -> None:
     _refused(_config(tmp_path), "--n-heads", "own config says act_n_heads 4", told=replace(bounds, n_heads=8))
     _refused(_config(tmp_path, act_feedforward_activation="swish"), "swish", told=bounds)
     _refused(_config(tmp_path, num_discrete_actions=3), "num_discrete_actions", told=bounds)
+    _refused(_config(tmp_path, std_min=-(10**400)), "std_min", told=bounds)  # too large for a float
     _refused(_config(tmp_path, use_tanh_squash="yes"), "use_tanh_squash", told=bounds)
 
 
@@ -206,6 +235,19 @@ def test_cameras_come_in_feature_order_under_the_names_they_are_given(tmp_path) 
     path = write_fixture(tmp_path, Format.WARMUP, size)
     _refused(path, "--cameras", "sees 2", told=Told(cameras=("one",)))
     _refused(path, "--image", told=Told(image=(32, 32)))
+
+
+def test_a_config_that_names_some_cameras_says_no_order(tmp_path) -> None:
+    """That of the tensors was taken, which is the alphabet's."""
+    path = write_fixture(tmp_path, Format.LEROBOT, replace(SMALL, cameras=("wrist", "front")))
+    file = path / "config.json"
+    document = json.loads(file.read_text())
+    del document["input_features"]["observation.images.wrist"]
+    file.write_text(json.dumps(document))
+    told = Told(image=(64, 64), log_std_min=-5.0, log_std_max=2.0)
+    _refused(path, "--cameras", "order", told=told)
+    anatomy = anatomy_of(read_legacy(path), replace(told, cameras=("wrist", "front")))
+    assert [camera.name for camera in anatomy.cameras] == ["wrist", "front"]
 
 
 def test_parts_of_the_learner(tmp_path) -> None:

@@ -247,3 +247,7 @@ def test_the_command_trains_reports_and_draws(judged: Path, tmp_path: Path, caps
     assert "no pictures of camera 'side'" in capsys.readouterr().err
     assert main([*words[:4], "--out", str(out), "--image", "16", "16"]) == 2
     assert "at least 29" in capsys.readouterr().err
+    (tmp_path / "policy").mkdir()
+    (tmp_path / "policy" / "config.json").write_text('{"kind": "sequence_actor/1"}')
+    assert main([*words[:4], "--out", str(tmp_path / "policy")]) == 2
+    assert "choose another --out" in capsys.readouterr().err

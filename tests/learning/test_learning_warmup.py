@@ -197,6 +197,17 @@ def test_a_first_save_cut_off_anywhere_is_no_obstacle(
     assert load_checkpoint(tmp_path)[1].training["step"] == 4
 
 
+def test_a_checkpoint_of_something_else_is_not_replaced(folder: Path, tmp_path: Path) -> None:
+    """An imported or shipped policy, or a classifier: with the names that a warm-up writes."""
+    warmup = _warmup(folder, tmp_path, steps=4)
+    assert not warmup.resume()
+    warmup.save()
+    for name in (STATE_FACTS, STATE_FILE):
+        (tmp_path / name).unlink()
+    with pytest.raises(SpecError, match="choose another --out"):
+        _warmup(folder, tmp_path, steps=4).resume()
+
+
 @pytest.mark.parametrize("name", [STATE_FACTS, STATE_FILE])
 def test_a_damaged_state_is_refused(folder: Path, tmp_path: Path, name: str) -> None:
     _warmup(folder, tmp_path, steps=4).run(lambda _: None)
