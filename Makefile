@@ -12,7 +12,7 @@ demo: $(STAMP)
 	$(BIN)/cadenza demo --out runs/demo
 
 test: lint
-	$(BIN)/python -m pytest
+	sh scripts/test.sh $(BIN)/python
 
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks --out runs/bench
