@@ -231,7 +231,11 @@ class Demonstrations:
         return np.arange(0, len(self), step, dtype=np.int64)
 
     def states_and_actions(self) -> tuple[Tensor, Tensor]:
-        """All states (N, S) and all known actions (M, A), to fit the normalisation to."""
+        """All states (N, S) and all known actions (M, A), to fit the normalisation to.
+
+        Raises:
+            CadenzaError: no action is known.
+        """
         states, actions = [], []
         for start in range(0, len(self), 4096):
             rows = np.arange(start, min(start + 4096, len(self)))
@@ -239,6 +243,8 @@ class Demonstrations:
             labels, known = self._labels(rows, np.zeros(len(rows), dtype=np.int64), ticks)
             states.append(policy_state(self._position[ticks], self._velocity[ticks], self.config.state))
             actions.append(labels[known])
+        if not any(len(part) for part in actions):
+            raise CadenzaError(f"--data: no episode there says what was right to do (labels {self.labels})")
         return torch.from_numpy(np.concatenate(states)), torch.from_numpy(np.concatenate(actions))
 
 

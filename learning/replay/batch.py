@@ -34,7 +34,7 @@ class History:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Batch:
-    """Windows of h executed steps, each within one chunk's execution and one episode."""
+    """Windows of h executed steps, each within one episode; none goes on where a chunk was aborted."""
 
     now: History
     """At the first step."""

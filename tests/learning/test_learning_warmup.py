@@ -91,6 +91,14 @@ def test_ticks_that_sent_nothing_teach_nothing(tmp_path: Path, space: ActionSpac
     assert all(bool(part.isfinite().all()) for part in data.states_and_actions())
 
 
+def test_recordings_in_which_nothing_was_ever_sent_are_refused(tmp_path: Path) -> None:
+    """An arm moved by hand with its torque off: fitting the action range to nothing was a traceback."""
+    write_episode(tmp_path, 0, silent=range(240))
+    data = Demonstrations(episode_paths(tmp_path), _config(), Labels.SENT)
+    with pytest.raises(CadenzaError, match="says what was right to do"):
+        data.states_and_actions()
+
+
 def test_a_chunk_that_was_none_is_no_sample(tmp_path: Path) -> None:
     write_episode(tmp_path, 0, refused=(4,))
     assert len(Demonstrations(episode_paths(tmp_path), _config())) == 11
