@@ -183,8 +183,8 @@ class Warmup:
         if not path.exists():
             # A first save that was cut off left the state; whatever else has a config is not ours to replace.
             if (self.folder / CONFIG_FILE).exists() and not (self.folder / STATE_FILE).exists():
-                where = str(self.folder / CONFIG_FILE)
-                raise SpecError(where, "not of a warm-up", "not replaced; choose another --out")
+                found = str(self.folder / CONFIG_FILE)
+                raise SpecError(found, "not of a warm-up", "not replaced; choose another --out")
             return False
         try:
             facts = json.loads(path.read_bytes())
