@@ -30,7 +30,7 @@ class ChunkSource:
 
 def policy_source(bundle: Bundle, explore: Exploration | None = None) -> ChunkSource:
     """The policy of a verified bundle."""
-    arguments: tuple[str, ...] = ("--bundle", str(bundle.folder.resolve()))
+    arguments: tuple[str, ...] = ("--bundle", str(bundle.folder.resolve()), "--sha256", bundle.sha256)
     if explore is not None:
         arguments += ("--explore", repr(explore.scale), str(explore.seed))
     module, step_s = "controller.workers.inference_process", bundle.manifest.action.step_s

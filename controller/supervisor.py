@@ -148,9 +148,9 @@ class Supervisor:
         if kind in {"swap_trial", "swap", "rollback", "swap_refused"}:
             rollout = self._office.rollout
             rollout.heard(kind, message)
-            self._brief(name, rollout.driving.bundle)
-        elif kind == "died":
-            self._office.rollout.died()
+            self._brief(name, rollout.driving)
+        elif kind == "died" and self._office.rollout.died():
+            self._brief(name, self._office.rollout.driving)
 
     def _look_after_weights(self) -> None:
         """Hear the operator and the shelf. Where what drives cannot be loaded again, the one before is."""
@@ -163,7 +163,7 @@ class Supervisor:
                 self._event(time.monotonic_ns(), said.kind, said.text)
         source = self.processes[name]
         if source.refusal is not None and not source.alive and self._office.rollout.step_back():
-            self._brief(name, self._office.rollout.driving.bundle)
+            self._brief(name, self._office.rollout.driving)
 
     def _brief(self, name: str, bundle: Bundle) -> None:
         """What the next inference process is to begin with: another bundle, the same exploration."""
@@ -296,7 +296,7 @@ class Supervisor:
         """Of the bundle that drives, for the recorder."""
         if self._office is None:
             return {}
-        return {"manifest": self._office.rollout.driving.bundle.manifest.model_dump(mode="json")}
+        return {"manifest": self._office.rollout.driving.manifest.model_dump(mode="json")}
 
     # -- starting
 
@@ -377,7 +377,8 @@ class Supervisor:
             if change.kind == "died":
                 if not change.refused:
                     self.say(f"{change.name}: {change.how}; starting it again")
-                self._messages.append((change.name, {"kind": "died"}))
+                last = self.processes[change.name].listen()  # what it said before it died came about before
+                self._messages += [(change.name, message) for message in [*last, {"kind": "died"}]]
             text = f"{change.name}: {change.how}" if change.how else change.name
             self._event(time.monotonic_ns(), change.kind, text)
 

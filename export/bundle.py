@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
+import hashlib
 import shutil
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from spec.errors import SpecError
-from spec.files import sha256_of, write_atomically
+from spec.files import parsed_json, sha256_of, write_atomically
 from spec.manifest import MANIFEST_FILE, Manifest
 from spec.robotfile import validated
 
@@ -21,6 +21,13 @@ class Bundle:
 
     folder: Path
     manifest: Manifest
+    sha256: str
+    """Of the manifest file, which holds the hash of every other one."""
+
+    @property
+    def weights(self) -> int:
+        """Its version."""
+        return self.manifest.weights
 
     @property
     def encoder(self) -> Path:
@@ -31,19 +38,26 @@ class Bundle:
         return self.folder / self.manifest.decoder
 
 
-def read_bundle(folder: Path) -> Bundle:
+def read_bundle(folder: Path, sha256: str | None = None) -> Bundle:
     """Open a bundle and verify every file in it.
+
+    Args:
+        sha256: of its manifest file, where somebody has looked at it before; None: any.
 
     Raises:
         SpecError: no bundle there, a manifest that does not hold, or a file that is missing or altered.
     """
     path = folder / MANIFEST_FILE
     try:
-        document = json.loads(path.read_bytes())
+        content = path.read_bytes()
+        document = parsed_json(content)
     except OSError as error:
         raise SpecError(str(path), error.strerror, "not a bundle; make one: cadenza export") from None
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise SpecError(str(path), str(error), "not valid JSON") from None
+    digest = hashlib.sha256(content).hexdigest()
+    if sha256 not in {None, digest}:
+        raise SpecError(str(path), digest[:12], f"altered: it was {str(sha256)[:12]}...")
     manifest = validated(Manifest, document, str(path))
     for name, expected in manifest.files.items():
         try:
@@ -52,7 +66,7 @@ def read_bundle(folder: Path) -> Bundle:
             raise SpecError(str(folder / name), error.strerror, "file of the bundle cannot be read") from None
         if found != expected:
             raise SpecError(str(folder / name), found[:12], f"altered: the manifest says sha256 {expected[:12]}...")
-    return Bundle(folder, manifest)
+    return Bundle(folder, manifest, digest)
 
 
 def write_bundle(folder: Path, manifest: Manifest, files: Mapping[str, bytes]) -> Bundle:
@@ -77,16 +91,16 @@ def write_bundle(folder: Path, manifest: Manifest, files: Mapping[str, bytes]) -
 
 
 def move_in(staging: Path, folder: Path) -> Bundle:
-    """Verify a bundle that lies in ``staging``, beside ``folder``, and move it there; an older bundle there is replaced.
+    """Verify a bundle that lies in ``staging``, beside ``folder``, and move it there; an older one there is replaced.
 
     Raises:
         SpecError: it is not whole, or ``folder`` holds something that is not a bundle.
     """
     refuse_to_replace(folder)
-    manifest = read_bundle(staging).manifest
+    bundle = read_bundle(staging)
     staging.chmod(0o755)
     _move_in(staging, folder)
-    return Bundle(folder, manifest)
+    return replace(bundle, folder=folder)
 
 
 def refuse_to_replace(folder: Path) -> None:

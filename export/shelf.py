@@ -5,15 +5,14 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from pydantic import Field
 
 from export.bundle import Bundle, read_bundle
 from spec.errors import SpecError
-from spec.files import sha256_of, write_atomically
-from spec.manifest import MANIFEST_FILE
+from spec.files import parsed_json, write_atomically
+from spec.manifest import MANIFEST_FILE, MAX_WEIGHTS
 from spec.robot import Section
 from spec.robotfile import validated
 
@@ -23,7 +22,7 @@ NEWEST_FILE = "newest.json"
 class Newest(Section):
     """``newest.json``: which bundle is to be driven."""
 
-    weights: int = Field(ge=0)
+    weights: int = Field(ge=0, le=MAX_WEIGHTS)
     """Weight version; only ever grows, but for a rollback."""
     bundle: str
     """Name of its folder on the shelf."""
@@ -60,11 +59,11 @@ def parse_newest(content: bytes, where: str) -> Newest:
         SpecError: it is none of ours.
     """
     try:
-        document = json.loads(content)
-    except (ValueError, RecursionError) as error:
+        document = parsed_json(content)
+    except ValueError as error:
         raise SpecError(where, str(error), "not valid JSON") from None
     newest = validated(Newest, document, where)
-    if "/" in newest.bundle or newest.bundle.startswith(".") or not newest.bundle:
+    if "/" in newest.bundle or newest.bundle.startswith(".") or not newest.bundle or not newest.bundle.isprintable():
         raise SpecError(f"{where}: bundle", newest.bundle, "not a plain folder name")
     return newest
 
@@ -77,8 +76,10 @@ def open_newest(shelf: Path, newest: Newest) -> Bundle:
     """
     folder = shelf / newest.bundle
     bundle = read_bundle(folder)
-    if (found := sha256_of(folder / MANIFEST_FILE)) != newest.sha256:
-        raise SpecError(str(folder / MANIFEST_FILE), found[:12], f"altered: {NEWEST_FILE} says {newest.sha256[:12]}...")
+    if bundle.sha256 != newest.sha256:
+        raise SpecError(
+            str(folder / MANIFEST_FILE), bundle.sha256[:12], f"altered: {NEWEST_FILE} says {newest.sha256[:12]}..."
+        )
     if bundle.manifest.weights != newest.weights:
         raise SpecError(str(folder), bundle.manifest.weights, f"weight version differs: {NEWEST_FILE} {newest.weights}")
     return bundle
@@ -90,8 +91,7 @@ def offer(shelf: Path, bundle: Bundle, rollback: bool = False) -> Newest:
     Args:
         rollback: it is older than what was on offer, and to be driven all the same.
     """
-    sha256 = sha256_of(bundle.folder / MANIFEST_FILE)
-    newest = Newest(weights=bundle.manifest.weights, bundle=bundle.folder.name, sha256=sha256, rollback=rollback)
+    newest = Newest(weights=bundle.manifest.weights, bundle=bundle.folder.name, sha256=bundle.sha256, rollback=rollback)
     put_newest(shelf, newest)
     return newest
 

@@ -29,6 +29,8 @@ from spec.robot import Robot, Section
 
 MANIFEST_VERSION = 1
 MANIFEST_FILE = "bundle.json"
+MAX_WEIGHTS = (1 << 32) - 1
+"""A tick names its weight version in 32 bits."""
 
 
 class StateFeature(StrEnum):
@@ -105,7 +107,7 @@ class Manifest(Section):
     actor: str
     """Kind and version of the actor, e.g. ``sequence_actor/1``."""
     exporter: str
-    weights: int = Field(ge=0)
+    weights: int = Field(ge=0, le=MAX_WEIGHTS)
     """Weight version; grows with every export of one learner."""
     parity: Parity
     calibration: str | None = None
@@ -115,7 +117,7 @@ class Manifest(Section):
     @classmethod
     def _plain_names(cls, files: dict[str, str]) -> dict[str, str]:
         for name, digest in files.items():
-            if "/" in name or name in {"", ".", "..", MANIFEST_FILE}:
+            if "/" in name or not name.isprintable() or name in {"", ".", "..", MANIFEST_FILE}:
                 raise ValueError(f"{name!r} is not a plain file name")
             if len(digest) != 64 or not set(digest) <= set("0123456789abcdef"):
                 raise ValueError(f"{name}: {digest!r} is not a sha256")

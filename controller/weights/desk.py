@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from spec.errors import CadenzaError
+from spec.files import parsed_json
 
 SOCKET = "weights.sock"
 _CLIENTS = 8
@@ -30,7 +31,9 @@ class Client:
     link: socket.socket
     heard: bytes = b""
     unsent: bytes = b""
+    asked: bool = False
     leaving: bool = False
+    """Has its last answer; what it says from now on is not heard."""
 
     def answer(self, document: dict[str, Any], *, last: bool = True) -> None:
         """Say one thing; ``last``: and goodbye."""
@@ -74,13 +77,14 @@ class Desk:
         for client in self._clients:
             for line in self._lines(client):
                 try:
-                    document = json.loads(line)
-                except (ValueError, RecursionError):
+                    document = parsed_json(line)
+                except ValueError:
                     document = None
-                if isinstance(document, dict):
-                    asked.append((client, document))
-                else:
+                if not isinstance(document, dict):
                     client.answer({"kind": "error", "text": "not a JSON document"})
+                    break
+                asked.append((client, document))
+                client.asked = True
         return asked
 
     def send(self) -> None:
@@ -107,10 +111,11 @@ class Desk:
             self._path.unlink(missing_ok=True)
 
     def _let_in(self) -> None:
-        while self.trouble is None and len(self._clients) < _CLIENTS:
+        """Who comes when the place is full takes that of somebody who asks nothing."""
+        for _ in range(_CLIENTS if self.trouble is None else 0):
             try:
                 link, _ = self._listening.accept()
-            except (BlockingIOError, ConnectionAbortedError):
+            except OSError:  # nobody there, or gone again, or too many files open: they may come again
                 return
             link.setblocking(False)
             _, user, _ = _CREDENTIALS.unpack(link.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
@@ -118,8 +123,16 @@ class Desk:
                 self._clients.append(Client(link))
             else:
                 link.close()
+            if len(self._clients) > _CLIENTS:
+                idle = next(
+                    (client for client in self._clients if client.leaving or not client.asked), self._clients[0]
+                )
+                idle.link.close()
+                self._clients.remove(idle)
 
     def _lines(self, client: Client) -> list[bytes]:
+        if client.leaving:
+            return []
         try:
             while data := client.link.recv(_LONGEST_LINE):
                 client.heard += data

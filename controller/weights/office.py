@@ -57,7 +57,7 @@ class Office:
                 client.answer({"kind": "status", **rollout.status()})
             case "report":
                 client.answer({"kind": "report", **rollout.report()})
-            case "swap" if isinstance(folder, str):
+            case "swap" if isinstance(folder, str) and "\0" not in folder:
                 self._waiting[rollout.swap(Path(folder))] = client
             case "rollback":
                 self._waiting[rollout.roll_back()] = client

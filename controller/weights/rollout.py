@@ -17,8 +17,6 @@ from typing import Any
 from export.bundle import Bundle, read_bundle
 from export.shelf import Newest, open_newest, read_newest
 from spec.errors import CadenzaError
-from spec.files import sha256_of
-from spec.manifest import MANIFEST_FILE
 
 LOOK_S = 1.0
 """How often a shelf is looked at [s]."""
@@ -26,18 +24,8 @@ PATIENCE_S = 10.0
 """A candidate from a shelf makes way for a newer one after this time [s]. A trial takes one or two; a learner that
 offers faster than that would otherwise never see any of its weights drive."""
 
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Verified:
-    """A bundle whose every hash was right."""
-
-    bundle: Bundle
-    sha256: str
-    """Of its manifest file."""
-
-    @property
-    def weights(self) -> int:
-        return self.bundle.manifest.weights
+Checked = Bundle | Newest | None
+"""What a shelf offers, or a bundle whose every hash was right."""
 
 
 @dataclass(slots=True, eq=False)
@@ -51,7 +39,7 @@ class Request:
     """The bundle, in words."""
     state: str = "checking"
     """Then ``loading`` and ``shadow``."""
-    bundle: Verified | None = None
+    bundle: Bundle | None = None
     since_s: float = 0.0
     """Monotonic [s]."""
     back: bool = False
@@ -79,11 +67,21 @@ class Checks:
     def __init__(self) -> None:
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="weights")
 
-    def __call__(self, work: Callable[[], Verified | Newest | None]) -> Future[Verified | Newest | None]:
-        return self._pool.submit(work)
+    def __call__(self, work: Callable[[], Checked]) -> Future[Checked]:
+        return self._pool.submit(_looked_at, work)
 
     def close(self) -> None:
         self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _looked_at(work: Callable[[], Checked]) -> Checked:
+    """Whatever a foreign folder brings about, the run goes on."""
+    try:
+        return work()
+    except CadenzaError:
+        raise
+    except Exception as error:
+        raise CadenzaError(f"cannot be looked at: {type(error).__name__}: {error}") from error
 
 
 class Rollout:
@@ -101,19 +99,20 @@ class Rollout:
         bundle: Bundle,
         shelf: Path | None,
         tell: Callable[..., bool],
-        check: Callable[[Callable[[], Verified | Newest | None]], Future[Verified | Newest | None]],
+        check: Callable[[Callable[[], Checked]], Future[Checked]],
     ) -> None:
         self.shelf, self._tell, self._check = shelf, tell, check
-        self.driving = Verified(bundle, sha256_of(bundle.folder / MANIFEST_FILE))
+        self.driving = bundle
         self.following = shelf is not None
-        self._behind: list[Verified] = []
-        self._drove: dict[int, Verified] = {}
+        self._behind: list[Bundle] = []
+        self._drove: dict[int, Bundle] = {}
         self._record: list[dict[str, Any]] = []
         self._refused: list[str] = []
         self._requests = 0
         self._request: Request | None = None
-        self._checking: Future[Verified | Newest | None] | None = None
-        self._looking: Future[Verified | Newest | None] | None = None
+        self._told: dict[int, Request] = {}
+        self._checking: Future[Checked] | None = None
+        self._looking: Future[Checked] | None = None
         self._look_s = 0.0
         self._floor = -1
         self._offered = -1
@@ -129,7 +128,7 @@ class Rollout:
         """Have a bundle drive, whatever its version; returns the number of the request."""
         request = self._begin("operator", folder.name)
         self._floor = max(self._floor, self._offered)
-        self._checking = self._check(partial(_verified, folder))
+        self._checking = self._check(partial(read_bundle, folder))
         return request.number
 
     def roll_back(self) -> int:
@@ -147,6 +146,9 @@ class Rollout:
         if following and self.shelf is None:
             return "this run follows no shelf; start it with --follow"
         self.following = following
+        request = self._request
+        if not following and request is not None and request.by == "shelf":
+            self._settle(request, "the shelf is followed no more", bar=False)
         if following:
             self._floor, self._look_s, self._heeded = -1, 0.0, None
         self._say("weights", f"following {self.shelf} {'again' if following else 'no more'}")
@@ -157,7 +159,7 @@ class Rollout:
         request = self._request
         return {
             "driving": self.driving.weights,
-            "bundle": str(self.driving.bundle.folder),
+            "bundle": str(self.driving.folder),
             "previous": self._behind[-1].weights if self._behind else None,
             "following": self.following,
             "shelf": None if self.shelf is None else str(self.shelf),
@@ -196,38 +198,52 @@ class Rollout:
             request.told = self._tell(
                 do="swap",
                 request=request.number,
-                bundle=str(bundle.bundle.folder.resolve()),
+                bundle=str(bundle.folder.resolve()),
                 weights=bundle.weights,
                 sha256=bundle.sha256,
                 back=request.back,
             )
+            if request.told:
+                self._told[request.number] = request
 
     def heard(self, kind: str, message: dict[str, Any]) -> None:
         """The inference process says what became of a request."""
-        request, number = self._request, message["request"]
-        if request is None or request.number != number:  # replaced: it was settled then
+        number, text, distance = message["request"], message["text"], message["distance"]
+        request = self._told.get(number)
+        if request is None:  # of a process that is gone
             return
-        text, distance = message["text"], message["distance"]
+        wanted = request is self._request
         if kind == "swap_trial":
             request.state = "shadow"
-            self._said.append(Said(kind, text, number))
+            if wanted:
+                self._said.append(Said(kind, text, number))
             return
-        self._request = None
-        self._said.append(Said(kind, text, number, settled=True, recorded=True, distance=distance))
-        assert request.bundle is not None  # noqa: S101 (inference was told)
-        if kind == "swap_refused":
-            self._bar(request.bundle.weights, text)
-        elif request.by == "rollback":
-            self._behind.pop()
-            self._now_drives(request.bundle, request.by)
-        else:
-            self._behind.append(self.driving)
-            self._now_drives(request.bundle, request.by)
+        del self._told[number]
+        if wanted:
+            self._request = None
+            self._said.append(Said(kind, text, number, settled=True, recorded=True, distance=distance))
+        if kind != "swap_refused":  # it may have come to drive before it heard that it was not wanted any more
+            self._arrived(request)
+        elif wanted:
+            self._refuse(request, text)
 
-    def died(self) -> None:
-        """The inference process is gone; its successor starts with what drives. What it was trying may be why."""
-        if self._request is not None and self._request.told:
-            self._settle(self._request, "the inference process died while it was tried")
+    def died(self) -> bool:
+        """The inference process is gone; its successor starts with what drives. What it was trying may be why.
+
+        Returns whether that is another bundle than before: one that was to be gone back to needs no trial.
+        """
+        self._told.clear()
+        request = self._request
+        if request is None or not request.told:
+            return False
+        if request.by != "rollback":
+            self._settle(request, "the inference process died while it was tried")
+            return False
+        self._request, before = None, self.driving.weights
+        self._arrived(request)
+        text = f"weights {before} -> {self.driving.weights}: the inference process starts again with them"
+        self._said.append(Said("rollback", text, request.number, settled=True))
+        return True
 
     def step_back(self) -> bool:
         """What drives cannot be loaded any more: take the one before. False where there is none."""
@@ -245,7 +261,9 @@ class Rollout:
         if self._request is not None:
             self._settle(self._request, "another one came in its place", bar=False)
         self._requests += 1
-        self._checking = None
+        if self._checking is not None:
+            self._checking.cancel()
+            self._checking = None
         self._request = Request(self._requests, by, what)
         return self._request
 
@@ -260,7 +278,7 @@ class Rollout:
             self._look_s = now_s + LOOK_S
             self._looking = self._check(partial(read_newest, self.shelf))
 
-    def _heed(self, looking: Future[Verified | Newest | None], now_s: float) -> None:
+    def _heed(self, looking: Future[Checked], now_s: float) -> None:
         """A shelf in disorder is told once, and looked at again."""
         try:
             newest = looking.result()
@@ -277,7 +295,10 @@ class Rollout:
         self._offered = max(self._offered, newest.weights)
         goes_back = newest.rollback and first and newest.weights != self.driving.weights
         if newest.weights < self.driving.weights and first and not goes_back:
-            self._say("weights", f"{self.shelf} offers {newest.weights}, older than {self.driving.weights} that drive")
+            self._say(
+                "weights",
+                f"{self.shelf} offers {newest.weights}, older than {self.driving.weights} that drive",
+            )
         if not goes_back and newest.weights <= max(self._floor, self.driving.weights):
             return
         busy = self._request
@@ -288,9 +309,9 @@ class Rollout:
             return
         assert self.shelf is not None  # noqa: S101 (it was looked at)
         self._begin("shelf", newest.bundle).since_s = now_s
-        self._checking = self._check(partial(_on_offer, self.shelf, newest))
+        self._checking = self._check(partial(open_newest, self.shelf, newest))
 
-    def _take(self, request: Request, checking: Future[Verified | Newest | None]) -> None:
+    def _take(self, request: Request, checking: Future[Checked]) -> None:
         """A bundle was looked at whole."""
         try:
             found = checking.result()
@@ -299,7 +320,7 @@ class Rollout:
                 self._floor = max(self._floor, self._heeded.weights)
             self._settle(request, str(error))
             return
-        assert isinstance(found, Verified)  # noqa: S101 (that is what was asked)
+        assert isinstance(found, Bundle)  # noqa: S101 (that is what was asked)
         known = self._drove.get(found.weights)
         if known is not None and known.sha256 != found.sha256:
             self._settle(request, f"weights {found.weights} drove in this run already, with other content")
@@ -308,28 +329,48 @@ class Rollout:
         request.back = request.by == "shelf" and known is not None and found.weights < self.driving.weights
 
     def _settle(self, request: Request, why: str, *, bar: bool = True) -> None:
-        """It does not come to drive."""
+        """It is not to drive."""
         self._request = None
+        if request.number in self._told:
+            self._tell(do="forget", request=request.number)
         text = f"{request.what}: {why}"
-        if bar and request.bundle is not None:
-            self._bar(request.bundle.weights, text)
+        if bar:
+            self._refuse(request, text)
         else:
             self._refused.append(text)
         self._said.append(Said("swap_refused", text, request.number, settled=True))
 
-    def _bar(self, weights: int, text: str) -> None:
-        """What was refused once is not taken from the shelf again."""
-        self._floor = max(self._floor, weights)
+    def _refuse(self, request: Request, text: str) -> None:
+        """What was refused once is not taken from the shelf again, and not gone back to."""
         self._refused.append(text)
+        if request.bundle is not None:
+            self._floor = max(self._floor, request.bundle.weights)
+            if request.by == "rollback":
+                self._gone_back_to(request.bundle)
 
-    def _now_drives(self, bundle: Verified, how: str) -> None:
+    def _arrived(self, request: Request) -> None:
+        """It drives."""
+        assert request.bundle is not None  # noqa: S101 (inference was told)
+        if request.by == "rollback":
+            self._gone_back_to(request.bundle)
+        else:
+            self._behind.append(self.driving)
+        self._now_drives(request.bundle, request.by)
+
+    def _gone_back_to(self, bundle: Bundle) -> None:
+        """Whoever goes back again goes further."""
+        if any(one is bundle for one in self._behind):
+            while self._behind.pop() is not bundle:
+                pass
+
+    def _now_drives(self, bundle: Bundle, how: str) -> None:
         self.driving = bundle
         self._drove[bundle.weights] = bundle
         self._record.append(
             {
                 "weights": bundle.weights,
-                "name": bundle.bundle.manifest.name,
-                "bundle": str(bundle.bundle.folder),
+                "name": bundle.manifest.name,
+                "bundle": str(bundle.folder),
                 "sha256": bundle.sha256,
                 "since": datetime.now(UTC).isoformat(timespec="milliseconds"),
                 "by": how,
@@ -338,12 +379,3 @@ class Rollout:
 
     def _say(self, kind: str, text: str) -> None:
         self._said.append(Said(kind, text))
-
-
-def _verified(folder: Path) -> Verified:
-    bundle = read_bundle(folder)
-    return Verified(bundle, sha256_of(folder / MANIFEST_FILE))
-
-
-def _on_offer(shelf: Path, newest: Newest) -> Verified:
-    return Verified(open_newest(shelf, newest), newest.sha256)

@@ -39,6 +39,8 @@ class Assignment:
     namespace: str
     bundle: Path | None
     camera: str | None
+    sha256: str | None = None
+    """Of the bundle's manifest, as it was when somebody looked at it."""
     motion: Path | None = None
     """File of a recorded motion, see :mod:`controller.workers.playback`."""
     explore: Exploration | None = None
@@ -111,6 +113,7 @@ def run_child(name: str, work: Callable[[Child], None], argv: Sequence[str] | No
     parser.add_argument("--namespace", required=True)
     parser.add_argument("--parent", type=int, required=True, help="process id of the supervisor")
     parser.add_argument("--bundle", type=Path)
+    parser.add_argument("--sha256")
     parser.add_argument("--camera")
     parser.add_argument("--motion", type=Path)
     parser.add_argument("--explore", nargs=2, metavar=("SCALE", "SEED"))
@@ -120,7 +123,7 @@ def run_child(name: str, work: Callable[[Child], None], argv: Sequence[str] | No
     try:
         explore = None if args.explore is None else Exploration(float(args.explore[0]), int(args.explore[1]))
         robot = read_resolved(args.robot)
-        assignment = Assignment(robot, args.namespace, args.bundle, args.camera, args.motion, explore)
+        assignment = Assignment(robot, args.namespace, args.bundle, args.camera, args.sha256, args.motion, explore)
         label = name if args.camera is None else f"{name} {args.camera}"
         child = Child(label, assignment)
         work(child)

@@ -107,6 +107,11 @@ class Exchange:
             partial(loaded, self._robot, self._calibration, manifest, wanted.folder, wanted.sha256)
         )
 
+    def forget(self, request: int) -> None:
+        """It is not wanted any more; does nothing where it has been settled."""
+        if self._wanted is not None and self._wanted.request == request:
+            self._refuse("not wanted any more")
+
     def turn(self) -> None:
         """Take over what was loaded. Costs nothing while there is nothing."""
         loading, wanted = self._loading, self._wanted

@@ -6,6 +6,7 @@ Commands:
   chunks that nobody follows.
 - ``{"do": "swap", "request": ..., "bundle": folder, "weights": its version, "sha256": of its manifest}``: have another
   bundle drive once it has proved itself in shadow; with ``"back": true``, one that drove before, at once.
+- ``{"do": "forget", "request": ...}``: it is not wanted any more.
 
 What becomes of a swap is said as :class:`controller.workers.exchange.News`, and put on record once it is settled.
 """
@@ -44,7 +45,7 @@ def work(child: Child) -> None:
     if folder is None:
         raise SpecError("--bundle", None, "inference needs a bundle")
     stay_off_control_core(robot.control)
-    bundle = read_bundle(folder)
+    bundle = read_bundle(folder, child.assignment.sha256)
     calibration = load_calibration(robot.follower).digest()
     check_fit(bundle.manifest, robot, calibration)
     policy = Policy(bundle)
@@ -96,6 +97,8 @@ class _Loop:
                     self._pause(command["do"] == "pause")
                 case "swap":
                     self._exchange.want(_wanted(command))
+                case "forget":
+                    self._exchange.forget(command["request"])
                 case _:
                     pass
 

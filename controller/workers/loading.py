@@ -11,9 +11,8 @@ from controller.workers.inference import check_size
 from controller.workers.policy import Policy
 from controller.workers.trial import check_successor
 from export.bundle import read_bundle
-from spec.errors import CadenzaError, SpecError
-from spec.files import sha256_of
-from spec.manifest import MANIFEST_FILE, Manifest, check_fit
+from spec.errors import CadenzaError
+from spec.manifest import Manifest, check_fit
 from spec.robot import Robot
 
 _NICE = 5
@@ -33,9 +32,7 @@ def loaded(robot: Robot, calibration: str | None, driving: Manifest, folder: Pat
     Raises:
         CadenzaError: it must not drive; says why.
     """
-    bundle = read_bundle(folder)
-    if sha256 is not None and (found := sha256_of(folder / MANIFEST_FILE)) != sha256:
-        raise SpecError(str(folder / MANIFEST_FILE), found[:12], f"altered: it was {sha256[:12]}...")
+    bundle = read_bundle(folder, sha256)
     check_fit(bundle.manifest, robot, calibration)
     check_successor(bundle.manifest, driving)
     check_size(bundle.manifest)

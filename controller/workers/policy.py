@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -24,13 +25,14 @@ class Policy:
         bundle: verified.
 
     Raises:
-        SpecError: a graph that cannot be loaded, or whose inputs are not those the manifest promises.
+        SpecError: a graph that cannot be loaded, was altered since, or whose inputs are not those the manifest
+            promises.
     """
 
     def __init__(self, bundle: Bundle) -> None:
         self.manifest = bundle.manifest
-        self._encoder = _session(bundle.encoder)
-        self._decoder = _session(bundle.decoder)
+        self._encoder = _session(bundle.encoder, self.manifest.files[self.manifest.encoder])
+        self._decoder = _session(bundle.decoder, self.manifest.files[self.manifest.decoder])
         self.provider: str = self._decoder.get_providers()[0]
         images = {f"image.{name}" for name in self.manifest.observation.cameras}
         _expect(bundle.encoder, self._encoder, {"state"} | images, {"feature"})
@@ -87,7 +89,14 @@ class Policy:
                 )
 
 
-def _session(path: Path) -> Any:
+def _session(path: Path, sha256: str) -> Any:
+    """What runs is what was hashed: a graph is read once, and may not point to weights in other files."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise SpecError(str(path), error.strerror, "file of the bundle cannot be read") from None
+    if (found := hashlib.sha256(content).hexdigest()) != sha256:
+        raise SpecError(str(path), found[:12], f"altered: the manifest says sha256 {sha256[:12]}...")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
@@ -98,7 +107,7 @@ def _session(path: Path) -> Any:
     if _GPU.exists() and "CUDAExecutionProvider" in onnxruntime.get_available_providers():
         providers.insert(0, "CUDAExecutionProvider")
     try:
-        return onnxruntime.InferenceSession(str(path), options, providers=providers)
+        return onnxruntime.InferenceSession(content, options, providers=providers)
     except Exception as error:  # noqa: BLE001 (as above)
         raise SpecError(str(path), _one_line(error), "not a usable ONNX graph") from None
 

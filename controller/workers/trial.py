@@ -83,7 +83,11 @@ class Trial:
             return
         self._since_ns = look.observed_ns if self._since_ns is None else self._since_ns
         self._seen_ns = look.observed_ns
-        mine = self.mind.think(look)
+        try:
+            mine = self.mind.think(look)
+        except Exception as error:  # noqa: BLE001 (whatever a foreign graph brings about, the policy that drives goes on)
+            self.refusal = f"does not run: {type(error).__name__}: {' '.join(str(error).split())[:200]}"
+            return
         if not np.isfinite(mine).all():
             self.refusal = f"says NaN, after {self.chunks} chunks"
             return

@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from test_controller_inference import JOINTS, MS, Stream
 from tiny_bundle import write_tiny_bundle
@@ -23,6 +25,7 @@ from controller.workers.policy import Policy
 from episodes.records import ChunkRecord, Mode
 from export.bundle import Bundle, write_bundle
 from spec.action import ActionSpace
+from spec.errors import SpecError
 from spec.files import sha256_of
 from spec.manifest import MANIFEST_FILE, Manifest
 from spec.robot import Robot
@@ -397,6 +400,60 @@ def test_a_load_that_blows_up_in_some_new_way_is_a_refusal(robot: Robot, first: 
     rig.want(bundles())
     rig.steps(2)
     assert "cannot be loaded: MemoryError" in rig.news[0].text
+
+
+def test_a_graph_that_breaks_on_what_the_arm_sees_is_a_refusal(robot: Robot, first: Bundle, bundles: Bundles) -> None:
+    """It ran on the zeros it was warmed up with; in its trial it took the policy that drives down with it."""
+    rig = Rig(robot, first)
+    rig.want(bundles())
+    rig.steps(1)
+    assert rig.exchange._trial is not None
+
+    def broken(*_: object) -> None:
+        raise RuntimeError("indices element\nout of data bounds")
+
+    rig.exchange._trial.policy.decode = broken  # type: ignore[method-assign,assignment]
+    rig.steps(2)
+    assert rig.kinds == ["swap_trial", "swap_refused"]
+    assert "does not run: RuntimeError: indices element out of data bounds" in rig.news[1].text
+    assert rig.versions == [7] * 3
+
+
+def test_what_runs_is_what_was_hashed(bundles: Bundles) -> None:
+    """Files were hashed, and then opened once more by their names."""
+    bundle = bundles()
+    whole = bundle.decoder.read_bytes()
+    bundle.decoder.write_bytes(whole + b" ")
+    with pytest.raises(SpecError, match=r"decoder\.onnx.*altered: the manifest says"):
+        Policy(bundle)
+    bundle.decoder.unlink()
+    with pytest.raises(SpecError, match="cannot be read"):
+        Policy(bundle)
+
+
+def test_weights_outside_of_what_was_hashed_never_run(bundles: Bundles) -> None:
+    bundle = bundles()
+    model = onnx.load(bundle.encoder)
+    onnx.save(model, bundle.encoder, save_as_external_data=True, location="beside.bin", size_threshold=0)
+    assert (bundle.folder / "beside.bin").exists()
+    content = bundle.encoder.read_bytes()
+    files = {**bundle.manifest.files, bundle.manifest.encoder: hashlib.sha256(content).hexdigest()}
+    with pytest.raises(SpecError, match="not a usable ONNX graph"):
+        Policy(replace(bundle, manifest=bundle.manifest.model_copy(update={"files": files})))
+
+
+@pytest.mark.parametrize("when", ["loading", "shadow"])
+def test_what_is_not_wanted_any_more_is_forgotten(robot: Robot, first: Bundle, bundles: Bundles, when: str) -> None:
+    rig = Rig(robot, first)
+    rig.want(bundles(ramp=0.02))
+    rig.steps(2 if when == "shadow" else 0)
+    rig.exchange.forget(2)
+    assert rig.exchange.busy
+    rig.exchange.forget(1)
+    rig.exchange.forget(1)
+    rig.steps(TRIAL + 2)
+    assert rig.kinds == ["swap_trial", "swap_refused"][when == "loading" :]
+    assert set(rig.versions) == {7}
 
 
 def test_chunks_are_made_while_another_policy_is_loaded(robot: Robot, first: Bundle, bundles: Bundles) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -167,7 +168,9 @@ def test_a_history_may_reach_far_back(robot: Robot, tmp_path: Path) -> None:
     """Frames 0.3 s apart at ten policy steps a second: too few steps were kept, and old frames always masked."""
     bundle = write_tiny_bundle(tmp_path / "far", robot.follower.names)
     far = bundle.manifest.observation.model_copy(update={"step_s": 0.3})
-    inference = Inference(robot, Policy(Bundle(bundle.folder, bundle.manifest.model_copy(update={"observation": far}))))
+    inference = Inference(
+        robot, Policy(replace(bundle, manifest=bundle.manifest.model_copy(update={"observation": far})))
+    )
     stream = Stream()
     last = chunks(run(inference, stream, 260))[-1]
     assert np.isclose(last.targets[0], stream.ticks[last.tick - 1].position[0] + 0.01, atol=1e-6)

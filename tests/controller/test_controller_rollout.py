@@ -6,6 +6,7 @@ import json
 import socket
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from tiny_bundle import write_tiny_bundle
 
 from controller.weights.desk import SOCKET, Client, Desk, connected
 from controller.weights.office import Office
-from controller.weights.rollout import Rollout, Said
+from controller.weights.rollout import Checks, Rollout, Said
 from export.bundle import Bundle
 from export.shelf import NEWEST_FILE, bundle_name, offer
 from spec.errors import CadenzaError
@@ -45,13 +46,17 @@ class Run:
 
     def __init__(self, bundle: Bundle, shelf: Path | None) -> None:
         self.told: list[dict[str, Any]] = []
+        self.forgotten: list[int] = []
         self.rollout = Rollout(bundle, shelf, self._tell, at_once)
         self.said: list[Said] = []
         self.now_s = 0.0
         self.ready = True
 
     def _tell(self, **command: Any) -> bool:
-        self.told.append(command)
+        if command["do"] == "forget":
+            self.forgotten.append(command["request"])
+        else:
+            self.told.append(command)
         return True
 
     def look(self, turns: int = 3) -> list[str]:
@@ -148,9 +153,70 @@ def test_a_newer_offer_takes_the_place_of_one_that_is_tried_for_long(run: Run, s
     put(shelf, 3)
     assert run.look() == ["swap_refused"]
     assert [command["weights"] for command in run.told] == [2, 3]
+    assert run.forgotten == [run.told[0]["request"]]
     run.rollout.heard("swap", {"request": run.told[0]["request"], "text": "late", "distance": DISTANCE})
-    assert run.rollout.driving.weights == 1, "an answer to what was replaced says nothing"
+    assert run.rollout.driving.weights == 2, "it drove before it heard that it was not wanted any more"
     run.drive(3)
+    assert run.drove == [1, 2, 3]
+    run.rollout.roll_back()
+    run.drive(2)
+
+
+@pytest.mark.parametrize("wish", ["back", "swap", "off"])
+def test_what_is_in_shadow_is_called_off_by_another_wish(run: Run, shelf: Path, wish: str) -> None:
+    """It went on: in the end it drove, and the books said that the first still did."""
+    put(shelf, 2)
+    run.look()
+    run.hear("swap_trial")
+    match wish:
+        case "back":
+            run.rollout.roll_back()
+        case "swap":
+            run.rollout.swap(shelf / "nowhere")
+        case _:
+            run.rollout.follow(False)
+    assert "swap_refused" in run.look()
+    assert run.forgotten == [run.told[0]["request"]]
+    assert run.rollout.status()["candidate"] is None
+
+
+def test_who_is_asked_to_go_back_and_dies_starts_again_with_what_was_before(run: Run, shelf: Path) -> None:
+    """It was told that the way back was refused, and one that dies with every look could never be left."""
+    put(shelf, 2)
+    run.drive(2)
+    run.rollout.roll_back()
+    run.look()
+    assert run.rollout.died()
+    assert run.look() == ["rollback"]
+    assert (run.rollout.driving.weights, run.drove) == (1, [1, 2, 1])
+    run.rollout.roll_back()
+    assert run.look() == ["swap_refused"]
+    assert not run.rollout.died()
+
+
+def test_what_can_not_be_gone_back_to_is_passed_over(run: Run, shelf: Path) -> None:
+    for weights in (2, 3):
+        put(shelf, weights)
+        run.drive(weights)
+    run.rollout.roll_back()
+    run.look()
+    run.hear("swap_refused")
+    run.look()
+    run.rollout.roll_back()
+    run.drive(1)
+
+
+@pytest.mark.parametrize("harm", [FileNotFoundError, ValueError, MemoryError])
+def test_a_folder_that_brings_about_anything_is_a_refusal(harm: type[Exception]) -> None:
+    """A bundle that was moved away while it was looked at ended the run with a traceback."""
+
+    def work() -> None:
+        raise harm("gone")
+
+    checks = Checks()
+    with pytest.raises(CadenzaError, match=f"cannot be looked at: {harm.__name__}: gone"):
+        checks(work).result()
+    checks.close()
 
 
 @pytest.mark.parametrize(
@@ -354,6 +420,8 @@ def test_whatever_happens_only_what_inference_took_drives(
     shelf.mkdir()
     run = Run(write_tiny_bundle(folder / "first", JOINTS, weights=1), shelf)
     number, expected = 1, 1
+    open_requests: dict[int, int] = {}
+    """What inference was told and has not settled: request → weights. It may have settled it before it hears more."""
     for act in what:
         before = len(run.told)
         match act:
@@ -365,13 +433,15 @@ def test_whatever_happens_only_what_inference_took_drives(
             case "garbage":
                 (shelf / NEWEST_FILE).write_bytes(b"\xff\x00")
             case "accept" | "refuse" | "trial" if run.told:
-                request = run.rollout._request
-                current = request is not None and request.number == run.told[-1]["request"]
+                request = run.told[-1]["request"]
                 run.hear({"accept": "swap", "refuse": "swap_refused", "trial": "swap_trial"}[act])
-                if act == "accept" and current:
-                    expected = run.told[-1]["weights"]
+                if act != "trial" and (settled := open_requests.pop(request, None)) is not None and act == "accept":
+                    expected = settled
             case "die":
-                run.rollout.died()
+                open_requests.clear()
+                if run.rollout.died():
+                    expected = run.told[-1]["weights"]
+                    assert run.told[-1]["back"]
             case "back":
                 run.rollout.roll_back()
             case "on" | "off":
@@ -381,6 +451,7 @@ def test_whatever_happens_only_what_inference_took_drives(
             case _:
                 pass
         run.look()
+        open_requests |= {told["request"]: told["weights"] for told in run.told[before:]}
         assert run.rollout.driving.weights == expected
         assert len(run.told) <= before + 2
     report = run.rollout.report()
@@ -427,7 +498,9 @@ def test_only_its_user_may_speak_at_the_desk_however_deep_the_folder(desk: Desk)
         assert _lines(link) == [{"n": 1}, {"n": 2}]
 
 
-@pytest.mark.parametrize("rubbish", [b"\n\nhello\n", b"[1]\n", b"[" * 100_000 + b"\n", b"\xff\xfe\n", b"x" * 70_000])
+@pytest.mark.parametrize(
+    "rubbish", [b"\n\nhello\n", b"[1]\n", b"[" * 100_000 + b"\n", b"\xff\xfe\n", b"x" * 70_000, b'{"do": "\\ud800"}\n']
+)
 def test_rubbish_at_the_desk_harms_nobody(desk: Desk, rubbish: bytes) -> None:
     folder: Path = desk.folder  # type: ignore[attr-defined]
     with connected(folder) as link, connected(folder) as other:
@@ -470,6 +543,31 @@ def test_who_hangs_up_or_never_reads_holds_nobody_up(desk: Desk) -> None:
         client.answer({"long": "x" * 2_000_000})
         desk.send()
         assert client.unsent
+        unsent = len(client.unsent)
+        for _ in range(5):
+            link.sendall(b"rubbish\n" * 1000)
+            assert desk.requests() == []
+            desk.send()
+        assert len(client.unsent) == unsent, "answers nobody reads pile up"
+
+
+def test_who_asks_nothing_makes_way(desk: Desk) -> None:
+    """Eight who never said a word kept everybody else out."""
+    folder: Path = desk.folder  # type: ignore[attr-defined]
+    with ExitStack() as stack:
+        waiting = stack.enter_context(connected(folder))
+        assert waiting is not None
+        waiting.sendall(b'{"do": "swap"}\n')
+        assert len(desk.requests()) == 1
+        for _ in range(10):
+            stack.enter_context(connected(folder))
+            assert desk.requests() == []
+        last = stack.enter_context(connected(folder))
+        assert last is not None
+        last.sendall(b'{"do": "status"}\n')
+        assert [document for _, document in desk.requests()] == [{"do": "status"}]
+        assert len(desk._clients) == 8
+        assert desk._clients[0].asked
 
 
 def test_a_killed_run_leaves_a_socket_that_the_next_one_replaces(tmp_path: Path) -> None:
@@ -517,6 +615,7 @@ def test_an_office_answers_who_waits(tmp_path: Path) -> None:
         ({"do": "follow", "on": True}, "error"),
         ({"do": "follow", "on": 1}, "error"),
         ({"do": "swap"}, "error"),
+        ({"do": "swap", "bundle": "a\0b"}, "error"),
         ({"do": "swap", "bundle": "/nowhere"}, "swap_refused"),
         ({}, "error"),
     ):
