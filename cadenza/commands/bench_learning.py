@@ -115,7 +115,7 @@ def _perform(arm: LockstepArm, plan: Plan, args: Args, console: Console) -> list
         for seed in range(args.first_seed, args.first_seed + args.seeds):
             bench: Bench | None = None
             for objective in args.methods:
-                settings = settings_of(objective, seed)
+                settings = settings_of(objective, seed, plan)
                 run = load_run(args.out, plan, settings)
                 if run is None:
                     show(f"seed {seed}: demonstrations and warm-up")

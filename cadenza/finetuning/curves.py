@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from cadenza.finetuning.series import TUNED_AT_LEAST, WARM_AT_MOST, Run
-from cadenza.finetuning.trial import Plan, Point
+from cadenza.finetuning.trial import Plan, Point, covered
 from cadenza.picture import FAINT, HUES, INK, clean, house_style
 from learning.sac.settings import Objective
 from spec.arrays import Float
@@ -43,17 +43,24 @@ def draw_curves(runs: Sequence[Run], plan: Plan) -> Figure:
         success = above.subplots(1, 1)
         _success(success, runs, plan)
         helped, value, spread = below.subplots(1, 3)
-        _lines(helped, runs, lambda point: point.interventions, "Episodes in which the person stepped in")
+        _lines(helped, runs, lambda _, point: point.interventions, "Episodes in which the person stepped in")
         helped.set_ylim(0, 1)
-        _lines(value, runs, lambda point: point.learned.get("q", np.nan), "Q of what was done")
-        _lines(spread, runs, lambda point: point.learned.get("entropy", np.nan), "Entropy of the policy [nat]")
+        _lines(value, runs, lambda _, point: point.learned.get("q", np.nan), "Q of what was done")
+        _lines(spread, runs, _entropy, "Spread of the policy: entropy of a number [nat]")
         for axes in (helped, value, spread):
             axes.set_xlabel("robot steps")
     return figure
 
 
+def _entropy(run: Run, point: Point) -> float:
+    """Of one action number: the methods spread over different numbers of them."""
+    return point.learned.get("entropy", np.nan) / covered(run.objective)
+
+
 def _success(axes: Axes, runs: Sequence[Run], plan: Plan) -> None:
-    _lines(axes, runs, lambda point: point.success, f"Success within {plan.limit_s:g} s, nobody helping", labels=True)
+    _lines(
+        axes, runs, lambda _, point: point.success, f"Success within {plan.limit_s:g} s, nobody helping", labels=True
+    )
     for level, text in ((TUNED_AT_LEAST, "wanted after"), (WARM_AT_MOST, "at most before")):
         axes.axhline(level, color=INK, linewidth=0.8, linestyle=(0, (4, 3)), alpha=0.5)
         axes.text(1.0, level + 0.01, text, ha="right", fontsize=7.5, color=FAINT, transform=axes.get_yaxis_transform())
@@ -62,7 +69,7 @@ def _success(axes: Axes, runs: Sequence[Run], plan: Plan) -> None:
 
 
 def _lines(
-    axes: Axes, runs: Sequence[Run], quantity: Callable[[Point], float], title: str, *, labels: bool = False
+    axes: Axes, runs: Sequence[Run], quantity: Callable[[Run, Point], float], title: str, *, labels: bool = False
 ) -> None:
     for objective, hue in _HUES.items():
         tried = (_known(run, quantity) for run in runs if run.objective is objective)
@@ -79,7 +86,7 @@ def _lines(
     clean(axes)
 
 
-def _known(run: Run, quantity: Callable[[Point], float]) -> Float:
+def _known(run: Run, quantity: Callable[[Run, Point], float]) -> Float:
     """Robot steps and the quantity where there is one, shape (points, 2)."""
-    pairs = [(float(point.robot_steps), quantity(point)) for point in run.points]
+    pairs = [(float(point.robot_steps), quantity(run, point)) for point in run.points]
     return np.array([pair for pair in pairs if np.isfinite(pair[1])], dtype=np.float64)

@@ -34,8 +34,10 @@ class Terms:
     """Steps after which the episode ends though a person helps."""
     progress: float = 0.5
     """Reward for each second that the rest of the task has become shorter: see :meth:`LockstepArm.remaining_s`."""
-    haste: float = 0.0
-    """What each step costs."""
+    gamma: float = 0.99
+    """Discount of that reward as a potential (Ng, Harada and Russell 1999), so that it does not pay to be early."""
+    cut: float = 0.02
+    """What a step costs in which the safety envelope changed a target."""
     blame: float = 1.0
     """What a person's stepping in costs: see :mod:`learning.replay.rewards`."""
 
@@ -73,6 +75,7 @@ def run_episode(
     if person is not None:
         person.begin(rng)
     left = 0  # steps of the chunk still to go
+    asked = np.zeros((terms.executed, len(arm.commanded)))
     for step in range(terms.limit if person is None else terms.helped):
         record.see()
         driven = person is not None and (person.watch(late=step >= terms.limit) or pilot is None)
@@ -81,11 +84,11 @@ def run_episode(
             person.drive()
             left = 0
         elif pilot is not None and left == 0:
-            arm.offer(_targets(arm, pilot(*record.history(terms.history)), terms.space))
+            asked = pilot(*record.history(terms.history))
+            arm.offer(_targets(arm, asked, terms.space))
             left = terms.executed
+        record.act(None if driven else asked[terms.executed - left])
         left = max(0, left - 1)
-        arm.step()
-        record.act(driven)
         if arm.success:
             break
     return record.closed(arm.success, terms)
@@ -106,17 +109,25 @@ class _Record:
         self._actions: list[Float] = []
         self._human: list[bool] = []
         self._remaining: list[float] = []
+        self._cut: list[int] = []
 
     def see(self) -> None:
         self._observed.append(self._arm.now_ns)
         self._states.append(self._arm.sight())
         self._remaining.append(self._arm.remaining_s())
-        self._from = self._arm.commanded
 
-    def act(self, human: bool) -> None:
-        """What was executed in the step that is over, whoever asked for it and whatever the envelope made of it."""
-        self._actions.append(encode(self._space, self._arm.commanded[None], self._from)[0])
-        self._human.append(human)
+    def act(self, asked: Float | None) -> None:
+        """Live the step.
+
+        What a person did is what was executed. What the policy did is what it asked for: were it what the safety
+        envelope made of that, critics would never see the consequence of asking too much.
+        """
+        before, cut = self._arm.commanded, self._arm.limited
+        self._arm.step()
+        executed = encode(self._space, self._arm.commanded[None], before)[0]
+        self._actions.append(executed if asked is None else asked)
+        self._human.append(asked is None)
+        self._cut.append(self._arm.limited - cut)
 
     def history(self, length: int) -> tuple[Float32, Bool]:
         """The newest frames, oldest first, and which are real."""
@@ -136,7 +147,12 @@ class _Record:
         action = np.stack([*self._actions, np.zeros_like(self._actions[0])]).astype(np.float32)
         last = np.arange(count + 1) == count - 1
         reward = np.where(last & done, 1.0, 0.0)
-        reward[:count] -= terms.progress * np.diff(self._remaining) + terms.haste
+        remaining = np.array(self._remaining)
+        if done:
+            remaining[-1] = 0.0
+        reward[:count] -= terms.progress * (terms.gamma * remaining[1:] - remaining[:-1]) + terms.cut * np.array(
+            self._cut
+        )
         rows = Rows(
             observed_ns=np.array(self._observed, dtype=np.int64),
             segment=np.zeros(count + 1, dtype=np.int64),

@@ -26,6 +26,7 @@ _DEMONSTRATIONS, _TRAINING, _TRIALS = 1_000_000, 2_000_000, 3_000_000
 """Scenes of the three kinds, far apart, so that none is met twice."""
 _SCENES = 10_000
 """Of one seed."""
+GAMMA = 0.99
 _CAPACITY = 100_000
 _WARMUP = Settings(
     objective=Objective.BC, bc_initial=1.0, bc_final=1.0, actor_lr=1e-3, ramp=50, batch=256, h=4, critics=2
@@ -36,21 +37,23 @@ _WARMUP = Settings(
 class Plan:
     """What every method is given alike."""
 
-    demonstrations: int = 10
+    demonstrations: int = 20
     warmup_updates: int = 600
-    robot_steps: int = 3000
+    robot_steps: int = 4000
     """The person's included."""
-    limit_s: float = 5.0
+    alone_steps: int = 600
+    """Of these, the first, in which the critics alone learn."""
+    limit_s: float = 5.5
     """Time the policy has for the task."""
-    helped_s: float = 10.0
+    helped_s: float = 11.0
     """After this time an episode is given up, though a person helps."""
-    points: int = 6
+    points: int = 5
     """Evaluations on the way."""
     episodes: int = 100
     """Of the evaluations at the beginning and at the end."""
     episodes_between: int = 40
     """Of those on the way."""
-    exploration: float = 1.0
+    exploration: float = 0.5
     """Share of the policy's own spread that it explores with."""
     step_s: float = 0.1
     history: int = 2
@@ -75,34 +78,44 @@ class Point:
     """Means of what the updates since then said."""
 
 
-def settings_of(objective: Objective, seed: int) -> Settings:
+def covered(objective: Objective) -> int:
+    """Action numbers that the entropy term of a method covers: six joints, and one or all steps of a chunk."""
+    return 6 * (1 if objective is Objective.SINGLE else 4)
+
+
+def settings_of(objective: Objective, seed: int, plan: Plan) -> Settings:
     """How each method learns: alike in all that they share.
 
     ``seed`` shares out 1 between cloning and the critics' advice; its shares are those that ``chunk`` ends up with.
     """
-    window = {Objective.CHUNK: 4, Objective.SEED: 4, Objective.SINGLE: 1, Objective.BC: 4}[objective]
     initial, final = (0.1, 0.05) if objective is not Objective.SEED else (0.1 / 1.1, 0.05 / 1.05)
     if objective is Objective.BC:
         initial = final = 1.0
     return Settings(
         objective=objective,
         h=4,
-        gamma=0.97,
+        gamma=GAMMA,
         critics=4,
         critic_hidden=128,
         agg=Agg.MIN,
-        ema=0.01,
-        actor_lr=2e-4 if objective is not Objective.BC else 5e-4,
+        ema=0.02,
+        actor_lr=3e-4 if objective is not Objective.BC else 5e-4,
+        ramp=200,
+        anneal=round(0.25 * plan.robot_steps),
+        actor_ema=0.005,
         critic_lr=1e-3,
+        value_low=-2.5,
+        value_high=2.5,
         temperature=1e-5,
         temperature_lr=3e-3,
-        target_entropy=-1.5 * 6 * window,
+        target_entropy=-1.5 * covered(objective),
         bc_initial=initial,
         bc_final=final,
-        bc_decay=3000,
+        bc_decay=4000,
         bc_loss=CloningLoss.NLL if objective is not Objective.BC else CloningLoss.MSE,
         batch=128,
-        critic_warmup=500 if objective is not Objective.BC else 0,
+        utd=0.25,
+        critic_warmup=2000 if objective is not Objective.BC else 0,
         seed=seed,
     )
 
@@ -148,7 +161,7 @@ class Bench:
         """Of an episode in which ``executed`` steps of a chunk are executed."""
         plan = self.plan
         limit, helped = round(plan.limit_s / plan.step_s), round(plan.helped_s / plan.step_s)
-        return Terms(self.config.action_space, plan.history, executed, limit, helped)
+        return Terms(self.config.action_space, plan.history, executed, limit, helped, gamma=GAMMA)
 
     def actor(self) -> SequenceActor:
         """As the warm-up left it."""
@@ -178,7 +191,7 @@ class Bench:
         return {name: tensor.clone() for name, tensor in actor.state_dict().items()}
 
 
-def _scale(actor: SequenceActor, states: Float32, actions: Float32, room: float = 1.5) -> None:
+def _scale(actor: SequenceActor, states: Float32, actions: Float32, room: float = 1.1) -> None:
     """Normalise states by their spread; let actions be half again as large as nearly all of those shown."""
     norm = actor.normalization
     with torch.no_grad():
@@ -226,20 +239,23 @@ def fine_tune(bench: Bench, settings: Settings, progress: Callable[[int], None])
     plan, actor = bench.plan, bench.actor()
     executed = settings.h if settings.objective in {Objective.CHUNK, Objective.BC} else 1
     agent = Agent(actor, settings)
+    driver = agent.averaged
     online = bench.store(settings.window, demonstrations=False)
     mixed = Mixed(bench.store(settings.window, demonstrations=True), online)
     person, terms = Person(bench.arm, plan.manners), bench.terms(executed)
     update, steps, due = 0, 0, plan.robot_steps / plan.points
-    yield _point(evaluate(bench, actor, executed, plan.episodes), 0, [], [])
+    yield _point(evaluate(bench, driver, executed, plan.episodes), 0, [], [])
     lived: list[Episode] = []
     said: list[dict[str, float]] = []
     for number in count():
         rng = np.random.default_rng((settings.seed, _TRAINING, number))
         scene = _TRAINING + settings.seed * _SCENES + number
-        lived.append(run_episode(bench.arm, pilot(actor, plan.exploration, rng), person, terms, scene, rng))
+        lived.append(run_episode(bench.arm, pilot(driver, plan.exploration, rng), person, terms, scene, rng))
         online.append(lived[-1].rows)
         steps += lived[-1].steps
-        while update < settings.critic_warmup + steps * settings.utd:
+        # The critics have seen what the cloned policy does, and how it fails, before their advice moves it.
+        early = settings.critic_warmup * min(1.0, steps / plan.alone_steps)
+        while update < early + steps * settings.utd:
             drawn = np.random.default_rng((settings.seed, update))
             said.append(agent.update(mixed.draw(drawn, settings.batch), update))
             update += 1
@@ -247,7 +263,7 @@ def fine_tune(bench: Bench, settings: Settings, progress: Callable[[int], None])
         if steps >= due:
             last = steps >= plan.robot_steps
             episodes = plan.episodes if last else plan.episodes_between
-            yield _point(evaluate(bench, actor, executed, episodes), steps, lived, said)
+            yield _point(evaluate(bench, driver, executed, episodes), steps, lived, said)
             lived, said = [], []
             due += plan.robot_steps / plan.points
             if last:

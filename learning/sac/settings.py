@@ -66,6 +66,9 @@ class Settings(Section):
     ramp: PositiveInt = 500
     """Updates over which the actor's rate rises from nothing. Adam's first steps move every weight by the whole rate,
     and a chunk by a good part of a radian, whatever the loss."""
+    anneal: PositiveInt | None = None
+    """Updates after the ``critic_warmup`` over which the actor's rate falls to a tenth, by half a cosine, so that a
+    learning of known length ends calm. None: it stays."""
     actor_ema: float = Field(default=0.005, ge=0.0, le=1.0)
     """Share of the actor that its average takes over whenever it has learned; the average is what drives the robot,
     because from one update to the next the actor itself swings about what it has learned. 0: no average."""
@@ -146,7 +149,11 @@ class Settings(Section):
 
     def actor_rate(self, step: int) -> float:
         """The actor's learning rate at update ``step``."""
-        return self.actor_lr * min(1.0, max(1, step + 1 - self.critic_warmup) / self.ramp)
+        since = max(1, step + 1 - self.critic_warmup)
+        rate = self.actor_lr * min(1.0, since / self.ramp)
+        if self.anneal is None:
+            return rate
+        return rate * (0.55 + 0.45 * math.cos(math.pi * min(1.0, since / self.anneal)))
 
     def actor_learns(self, step: int) -> bool:
         """Whether update ``step`` moves the actor."""

@@ -409,6 +409,15 @@ def test_the_actor_sets_out_slowly() -> None:
     assert settings.actor_rate(14) == settings.actor_rate(10_000) == 1e-3
 
 
+def test_the_actor_can_end_calm() -> None:
+    settings = _settings(ramp=10, critic_warmup=5, anneal=100)
+    rates = [settings.actor_rate(step) for step in range(5, 200)]
+    assert max(rates) <= 1e-3
+    assert rates.index(max(rates)) == 9, "falls once it has risen"
+    assert rates[99] == pytest.approx(1e-4)
+    assert set(rates[99:]) == {rates[99]}, "and stays at a tenth"
+
+
 def test_entropy_in_the_backup_is_a_choice() -> None:
     plain, soft = _agent(temperature=0.5), _agent(temperature=0.5, entropy_in_backup=True)
     batch = _batch(plain)
