@@ -2,7 +2,8 @@
 
 The optimiser of the exporter computes what follows from weights alone ahead of time: transposed matrices, rows of a
 table, sums. The graph as it was traced still has the nodes that do so; they are kept as a graph of their own, and run
-again for every new set of weights. What comes out is compared with the actor like every other export.
+again for every new set of weights. Some of those nodes take a shape or a type from an input; what they say is the same
+for any, so they are given zeros. What comes out is compared with the actor like every other export.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import onnxruntime
 import torch
 from onnx import numpy_helper
 from onnxscript import optimizer
-from torch import Tensor
+from torch import Tensor, nn
 
 from export.graphs import quiet, serialised, trace_decoder, trace_encoder
 from learning.network.actor import SequenceActor
@@ -37,9 +38,7 @@ class Template:
         with quiet():
             self._graph = optimizer.optimize(onnx.ModelProto.FromString(traced.SerializeToString()))
         weights = {initializer.name for initializer in traced.graph.initializer}
-        inputs = {item.name for item in traced.graph.input}
-        # What also comes from an input can only have been a shape: it stays as it is.
-        made = _descendants(traced, weights) - _descendants(traced, inputs)
+        made = _descendants(traced, weights)
         names = [initializer.name for initializer in self._graph.graph.initializer]
         self._weights = [name for name in names if name in weights]
         self._folded = [name for name in names if name in made]
@@ -53,7 +52,7 @@ class Template:
     def decoder(cls, actor: SequenceActor) -> Self:
         return cls(trace_decoder(_scrambled(actor), optimize=False))
 
-    def weighted(self, actor: SequenceActor) -> bytes:
+    def weighted(self, actor: nn.Module) -> bytes:
         """The graph with the weights of ``actor``."""
         named = (*actor.named_parameters(), *actor.named_buffers())
         values = {f"{_PREFIX}{name}": _array(tensor) for name, tensor in named}
@@ -62,7 +61,8 @@ class Template:
             session = onnxruntime.InferenceSession(
                 self._folding.SerializeToString(), providers=["CPUExecutionProvider"]
             )
-            values |= dict(zip(self._folded, session.run(self._folded, {}), strict=True))
+            inputs = {item.name: _zeros(item) for item in self._folding.graph.input}
+            values |= dict(zip(self._folded, session.run(self._folded, inputs), strict=True))
         _fill(self._graph, {name: values[name] for name in (*self._weights, *self._folded)})
         return serialised(self._graph)
 
@@ -94,7 +94,7 @@ def _descendants(model: onnx.ModelProto, names: set[str]) -> set[str]:
 
 
 def _subgraph(model: onnx.ModelProto, outputs: list[str]) -> onnx.ModelProto:
-    """The nodes that ``outputs`` come from."""
+    """The nodes that ``outputs`` come from, and the inputs that those need."""
     wanted, nodes = set(outputs), []
     for node in reversed(model.graph.node):
         if wanted.intersection(node.output):
@@ -103,11 +103,16 @@ def _subgraph(model: onnx.ModelProto, outputs: list[str]) -> onnx.ModelProto:
     graph = onnx.helper.make_graph(
         nodes[::-1],
         "folding",
-        [],
+        [item for item in model.graph.input if item.name in wanted],
         [onnx.helper.make_empty_tensor_value_info(name) for name in outputs],
         [initializer for initializer in model.graph.initializer if initializer.name in wanted],
     )
     return onnx.helper.make_model(graph, opset_imports=model.opset_import, ir_version=model.ir_version)
+
+
+def _zeros(item: onnx.ValueInfoProto) -> np.ndarray:
+    shape = [axis.dim_value for axis in item.type.tensor_type.shape.dim]
+    return np.zeros(shape, onnx.helper.tensor_dtype_to_np_dtype(item.type.tensor_type.elem_type))
 
 
 def _array(tensor: Tensor) -> np.ndarray:

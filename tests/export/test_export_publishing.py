@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+import onnxruntime
 import pytest
 import torch
+from torch import nn
 
 from benchmarks.stand_ins.learner import small_actor
 from export.bundle import read_bundle
+from export.graphs import traced
 from export.publishing import ShelfPublisher
+from export.reweighting import Template
 from export.shelf import offer, open_newest, read_newest
 from learning.checkpoint import MODEL_FILE, CheckpointConfig, save_checkpoint
 from learning.cloning.samples import SAMPLES_FILE, write_samples
@@ -60,6 +65,33 @@ def test_all_weights_of_a_traced_graph_can_be_others(publisher: ShelfPublisher, 
     assert newest is not None
     assert (newest.weights, publisher.newest()) == (2, 2)
     assert open_newest(tmp_path / "shelf", newest).manifest.weights == 2
+
+
+class _Grouped(nn.Module):
+    """A layer of the ResNets, in the place of an actor."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.actor = nn.Sequential(nn.GroupNorm(2, 4))
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        result: torch.Tensor = self.actor(image.float())
+        return result
+
+
+def test_a_weight_that_takes_its_type_from_an_input_is_new_too() -> None:
+    """As those of every group norm do; they stayed what they were traced with, so no policy with a ResNet could ever be
+    published: parity refused it."""
+    torch.manual_seed(3)
+    old, new = _Grouped(), _Grouped()
+    for module in (old, new):
+        for parameter in module.parameters():
+            nn.init.normal_(parameter)
+    image = torch.randint(0, 256, (1, 4, 3, 3), dtype=torch.uint8)
+    template = Template(traced(old, (image,), ["image"], "feature", optimize=False))
+    session = onnxruntime.InferenceSession(template.weighted(new.actor), providers=["CPUExecutionProvider"])
+    (found,) = session.run(["feature"], {"image": image.numpy()})
+    assert np.abs(found - new(image).detach().numpy()).max() < 1e-5
 
 
 def test_what_is_not_fit_to_be_driven_is_never_offered(publisher: ShelfPublisher, tmp_path: Path) -> None:
