@@ -326,6 +326,18 @@ def test_padded_frames_have_no_effect() -> None:
     assert torch.equal(state, kept)
 
 
+def test_targets_are_what_the_target_critics_say() -> None:
+    """And not the critics that are learning: those would chase themselves."""
+    plain, slow, fast = _agent(), _agent(), _agent()
+    with torch.no_grad():
+        slow.mind.targets.layers[-1].bias += 2.0
+        fast.mind.critics.layers[-1].bias += 2.0
+    batch = _batch(plain)
+    later = torch.where(batch.bootstrap, plain.settings.gamma**batch.length, 0.0).mean().item()
+    said = [agent.update(batch, 0)["target"] for agent in (plain, slow, fast)]
+    assert said == pytest.approx([said[0], said[0] + 2.0 * later, said[0]], abs=1e-5)
+
+
 def test_targets_follow_slowly_encoder_and_all() -> None:
     agent = _agent(ema=0.1)
     before = agent.tensors()
