@@ -47,6 +47,8 @@ class Outcome:
 
     inside: int
     """Kills in front of a file operation."""
+    saving: int
+    """Of these, kills between the stores' save and the state's, with an episode that only the stores know."""
     anywhen: int
     """Kills at some instant."""
     wrong: tuple[str, ...]
@@ -56,7 +58,7 @@ class Outcome:
 def measure(seconds: float) -> dict[str, object]:
     """Twenty kills, or fewer where less time is given."""
     outcome = crash(max(4, min(KILLS, round(seconds))))
-    return {"inside": outcome.inside, "anywhen": outcome.anywhen, "wrong": outcome.wrong}
+    return {"inside": outcome.inside, "saving": outcome.saving, "anywhen": outcome.anywhen, "wrong": outcome.wrong}
 
 
 def crash(kills: int, seed: int = 0) -> Outcome:
@@ -73,18 +75,21 @@ def crash(kills: int, seed: int = 0) -> Outcome:
         for number in (next(arrivals) for _ in range(_FIRST)):
             write_episode(task.episodes / f"{number:03d}.mcap", number)
         life_s = _until_saved(forks, task)
-        inside, anywhen = 0, 1
+        inside, saving, anywhen = 0, 0, 1
         for kill in range(1, kills):
             if (coming := next(arrivals, None)) is not None:
                 write_episode(task.episodes / f"{coming:03d}.mcap", coming)
             if kill % 2:
-                process = _start(forks, replace(task, dies_at=int(rng.integers(1, _OPERATIONS))))
+                at_save = kill % 4 == 1
+                dying = replace(task, dies_saving=at_save, dies_at=0 if at_save else int(rng.integers(1, _OPERATIONS)))
+                process = _start(forks, dying)
                 alone = _ended(process, 4.0 * life_s)
             else:
                 process = _start(forks, task)
                 alone = _ended(process, float(rng.uniform(0.05, 2.0)) * life_s)
             killed = process.exitcode == -signal.SIGKILL
             inside, anywhen = inside + (killed and alone), anywhen + (killed and not alone)
+            saving += killed and alone and kill % 4 == 1
         for number in arrivals:
             write_episode(task.episodes / f"{number:03d}.mcap", number)
         _to_the_end(forks, task)
@@ -93,7 +98,7 @@ def crash(kills: int, seed: int = 0) -> Outcome:
         whole.folder.mkdir()
         shutil.copy(task.folder / JOURNAL_FILE, whole.folder / JOURNAL_FILE)
         _to_the_end(forks, whole)
-        return Outcome(inside, anywhen, tuple(_differences(task.folder, whole.folder)))
+        return Outcome(inside, saving, anywhen, tuple(_differences(task.folder, whole.folder)))
 
 
 @contextlib.contextmanager

@@ -60,6 +60,8 @@ class Sending:
                     trouble = error
                 except FileNotFoundError:  # discarded meanwhile
                     continue
+                except OSError as error:  # cannot be read; the others need not wait for it
+                    trouble = EpisodeError(f"{path}: {error.strerror}")
         if trouble is not None:
             raise trouble
 

@@ -30,8 +30,10 @@ from learning.online.intake import Intake
 from learning.online.learner import STORE, Did, Learner, Plan
 from learning.online.lock import only_learner
 from learning.online.metrics import Metrics
+from learning.online.state import STATE_FILE, read_counters
 from learning.online.watch import Watch
 from learning.replay.cut import Source
+from learning.replay.disk import HEAD_FILE
 from learning.replay.mix import Mixed
 from learning.replay.store import Store
 from learning.sac.agent import Agent
@@ -58,6 +60,8 @@ class Task:
     """To stop after."""
     dies_at: int = 0
     """Which of its own file operations it does not live to make; 0 for none."""
+    dies_saving: bool = False
+    """It does not live to replace a state that its stores are ahead of: they are synced, the state is not yet there."""
 
 
 def small_actor() -> SequenceActor:
@@ -136,6 +140,8 @@ def run(task: Task) -> None:
     torch.set_num_threads(1)
     if task.dies_at:
         _die_at(task.folder, task.dies_at)
+    if task.dies_saving:
+        _die_saving(task.folder)
     settings = Settings(h=2, batch=8, critic_hidden=16, critic_layers=1, utd=1.0)
     actor = small_actor()
     with only_learner(task.folder):
@@ -180,6 +186,22 @@ def _die_at(folder: Path, count: int) -> None:
         if event in _EVENTS and arguments and str(arguments[0]).startswith(str(folder)):
             left -= 1
             if left == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    sys.addaudithook(watch)
+
+
+def _die_saving(folder: Path) -> None:
+    """Kill this process where it is about to replace a state that knows fewer rows than the stores."""
+    state = folder / STATE_FILE
+
+    def watch(event: str, arguments: tuple[Any, ...]) -> None:
+        if event == "os.rename" and str(arguments[1]) == str(state):
+            heads = read_counters(state).heads if state.exists() else {}
+            stored = {
+                source: json.loads((folder / STORE / source / HEAD_FILE).read_bytes())["head"] for source in Source
+            }
+            if any(rows > heads.get(source, 0) for source, rows in stored.items()):
                 os.kill(os.getpid(), signal.SIGKILL)
 
     sys.addaudithook(watch)

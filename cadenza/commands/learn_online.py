@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import signal
 import threading
 import time
@@ -30,6 +31,7 @@ from learning.online.metrics import Metrics
 from learning.online.watch import Watch
 from learning.replay.cut import Source
 from learning.replay.mix import Mixed
+from learning.replay.rewards import taking_over_costs
 from learning.replay.rows import Rows
 from learning.replay.store import Store
 from learning.reward.classifier import load_classifier
@@ -77,6 +79,9 @@ class Args:
     reward: Reward = Reward.LABELS
     classifier: Path | None = None
     """From `cadenza learn reward`, for --reward classifier."""
+    takeover_cost: float = 0.0
+    """What the policy pays where a person takes the arm from it, which then also ends its attempt. 0: a success that
+    the person brought about counts for the policy that had to be relieved."""
     wait_for_label: bool = False
     """Leave episodes alone until somebody has judged them: cadenza episodes label."""
     learning: Annotated[Settings, tyro.conf.OmitArgPrefixes] = field(default_factory=Settings)
@@ -115,7 +120,8 @@ def main(argv: Sequence[str]) -> int:
     with only_learner(args.out), LearnerView(args.out, args.json) as view:
         publisher = ShelfPublisher(args.out / BUNDLES, args.max_ticks, args.keep_bundles)
         view.tell({"event": "preparing", "reason": "tracing the policy's graphs, once"})
-        publisher.prepare(actor)
+        with _interruptible():
+            publisher.prepare(actor)
         learner = _learner(args, actor, config, publisher, view.tell)
         try:
             return _run(args, learner, view)
@@ -127,19 +133,16 @@ def _check(args: Args) -> None:
     for name in ("export_every", "save_every", "keep_bundles", "threads"):
         if getattr(args, name) < 1:
             raise SpecError(f"--{name.replace('_', '-')}", getattr(args, name), "at least 1")
-    for name in ("offline_updates", "nice"):
-        if getattr(args, name) < 0:
+    for name in ("offline_updates", "nice", "max_ticks", "takeover_cost", "until_updates", "until_idle_s"):
+        if not 0.0 <= (getattr(args, name) or 0.0) < math.inf:
             raise SpecError(f"--{name.replace('_', '-')}", getattr(args, name), "zero or more")
     if not 0.0 < args.disk_gb < 1e6:
         raise SpecError("--disk-gb", args.disk_gb, "above 0")
-    if not args.max_ticks >= 0.0:
-        raise SpecError("--max-ticks", args.max_ticks, "zero or more")
-    if args.until_updates is not None and args.until_updates < 0:
-        raise SpecError("--until-updates", args.until_updates, "zero or more")
-    if args.until_idle_s is not None and not args.until_idle_s >= 0.0:
-        raise SpecError("--until-idle-s", args.until_idle_s, "zero or more")
     if (args.reward is Reward.CLASSIFIER) != (args.classifier is not None):
         raise SpecError("--classifier", str(args.classifier), "goes with --reward classifier")
+    for folder in args.watch:
+        if folder.exists() and not folder.is_dir():
+            raise SpecError("--watch", str(folder), "not a folder")
     for folder in args.data:
         if not folder.is_dir():
             raise SpecError("--data", str(folder), "no such folder")
@@ -185,10 +188,14 @@ def _learner(
 
 
 def _reward(args: Args) -> Callable[[Rows], Rows]:
-    if args.classifier is None:
-        return lambda rows: rows
-    classifier = load_classifier(args.classifier)
-    return lambda rows: rewarded(rows, classifier)
+    classifier = None if args.classifier is None else load_classifier(args.classifier)
+
+    def reward(rows: Rows) -> Rows:
+        if classifier is not None:
+            rows = rewarded(rows, classifier)
+        return taking_over_costs(rows, args.takeover_cost) if args.takeover_cost else rows
+
+    return reward
 
 
 def _what_must_not_change(args: Args) -> dict[str, Any]:
@@ -197,6 +204,7 @@ def _what_must_not_change(args: Args) -> dict[str, Any]:
         "offline_updates": args.offline_updates,
         "disk_gb": args.disk_gb,
         "reward": args.reward.value,
+        "takeover_cost": args.takeover_cost,
         "classifier": None if args.classifier is None else load_classifier(args.classifier).digest[:12],
         "checkpoint": sha256_of(args.checkpoint / MODEL_FILE)[:12],
     }
@@ -236,6 +244,32 @@ def _turn_until(stop: threading.Event, args: Args, learner: Learner, view: Learn
         if now_s - plotted_s >= _PLOT_S:
             plot_curves(args.out, args.out / CURVES_FILE)
             plotted_s = time.monotonic()
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[None]:
+    """Ctrl-C and SIGTERM end what is done here, also where the exporter makes an error of its own of them, or loses
+    them because they came while an object was cleaned up."""
+    asked = False
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def ask(*_: object) -> None:
+        nonlocal asked
+        asked = True
+        raise KeyboardInterrupt
+
+    for number in before:
+        signal.signal(number, ask)
+    try:
+        yield
+    except Exception:
+        if not asked:
+            raise
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if asked:
+        raise KeyboardInterrupt
 
 
 @contextlib.contextmanager

@@ -183,7 +183,9 @@ class Inbox:
             raise RefusedError(Reason.UNSOUND, wrong)
         target = self._episode(offer)
         try:
-            target.parent.mkdir(exist_ok=True)
+            if not target.parent.exists():
+                target.parent.mkdir(exist_ok=True)
+                sync_folder(self.episodes)
             with part.open("rb") as file:
                 os.fsync(file.fileno())
             os.link(part, target)  # unlike a rename it never replaces

@@ -19,7 +19,7 @@ from typing import Any, Protocol
 
 from learning.checkpoint import CheckpointConfig, save_checkpoint
 from learning.cloning.samples import COUNT, SAMPLES_FILE, write_samples
-from learning.online.intake import Intake, Taken
+from learning.online.intake import Intake
 from learning.online.journal import Entry, Journal
 from learning.online.metrics import Metrics
 from learning.online.state import Counters, load_state, save_state
@@ -120,7 +120,8 @@ class Learner:
         self.counters = Counters(settings=dict(plan.settings), weights=plan.first_weights)
         self.tally = Tally()
         try:
-            self._resume()
+            with self._sound():
+                self._resume()
         except BaseException:
             self.close()
             raise
@@ -237,9 +238,9 @@ class Learner:
                 continue
             self._watch.settle(found)
             if taken.entry is not None:
-                self._make_room(taken)
-                self.journal.append(taken.entry)
-                self._append(taken.entry, taken.rows)
+                entry, rows = self._make_room(taken.entry, taken.rows)
+                self.journal.append(entry)
+                self._append(entry, rows)
                 came = True
         return came
 
@@ -251,16 +252,20 @@ class Learner:
                 rows = self._intake.again(entry)
             except CadenzaError as error:
                 self._tell({"event": "lost", "path": entry.path, "reason": str(error)})
-        taken = Taken(entry, rows)
-        self._make_room(taken)
-        self._append(entry, rows)
+        self._append(*self._make_room(entry, rows))
 
-    def _make_room(self, taken: Taken) -> None:
-        """A store can be rolled back only so far: save before that is exceeded."""
-        if taken.entry is None or taken.rows is None:
-            return
-        if len(taken.rows) > self.stores[taken.entry.source].slack:
+    def _make_room(self, entry: Entry, rows: Rows | None) -> tuple[Entry, Rows | None]:
+        """A store can be rolled back only so far: save before that is exceeded. What does not fit even then is refused
+        before the journal has it, or no later start would get past it."""
+        if rows is None:
+            return entry, None
+        store = self.stores[entry.source]
+        if len(rows) > store.slack:
             self._save()
+        if len(rows) <= store.slack:
+            return entry, rows
+        why = f"{len(rows)} rows at once, and the store takes {store.slack}; begin a run with more --disk-gb"
+        return entry.model_copy(update={"facts": None, "refused": f"{entry.path}: {why}"}), None
 
     def _append(self, entry: Entry, rows: Rows | None) -> None:
         online = 0
@@ -316,7 +321,7 @@ class Learner:
 
     def _publish(self) -> None:
         """Write the checkpoint, and have a bundle made of it. What is not fit to be driven is said, and not offered."""
-        checkpoint, actor, weights = self.folder / CHECKPOINT, self.agent.actor, self.counters.weights
+        checkpoint, actor, weights = self.folder / CHECKPOINT, self.agent.averaged, self.counters.weights
         training = {"update": self.counters.update, "settings": dict(self.plan.settings)}
         write_samples(checkpoint / SAMPLES_FILE, self._batches.batch(self.counters.update - 1).now, COUNT)
         save_checkpoint(

@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import Field, NonNegativeInt
 from torch import Tensor
 
+from episodes.writer import sync_folder
 from learning.checkpoint import read_facts, read_tensors, write_tensors
 from learning.replay.cut import Source
 from spec.errors import MisfitError, SpecError
@@ -46,6 +47,7 @@ class Counters(Section):
 def save_state(folder: Path, tensors: Mapping[str, Tensor], counters: Counters) -> None:
     """Raises OSError as the file system says; the older state is then still there."""
     write_tensors(folder / STATE_FILE, tensors, {_COUNTERS: counters.model_dump_json()})
+    sync_folder(folder)  # stores forget next time what an older state would need
 
 
 def load_state(folder: Path, settings: Mapping[str, Any]) -> tuple[dict[str, Tensor], Counters] | None:

@@ -15,6 +15,7 @@ from cadenza.cli import main
 from learning.checkpoint import CheckpointConfig, save_checkpoint
 from learning.online.learner import Learner
 from learning.online.state import STATE_FILE, read_counters
+from spec.errors import CadenzaError
 
 
 class _Shelf(Shelf):
@@ -90,6 +91,9 @@ def test_bad_arguments_are_one_line(argv: list[str], tmp_path: Path, capsys: pyt
         "--disk-gb=nan",
         "--disk-gb=1e-6",
         "--max-ticks=nan",
+        "--takeover-cost=nan",
+        "--takeover-cost=-1",
+        f"--watch={tmp_path / 'demos' / 'd.mcap'}",
         "--until-idle-s=nan",
         "--until-updates=-1",
         "--reward=classifier",
@@ -103,3 +107,33 @@ def test_bad_arguments_are_one_line(argv: list[str], tmp_path: Path, capsys: pyt
         assert main([*argv, word]) == 2
         shown = capsys.readouterr().err
         assert shown.count("\n") == 1, shown
+
+
+def test_being_relieved_of_the_arm_can_cost_the_policy(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """In the episode a person takes over once, and succeeds; demonstrations pay nothing."""
+    assert main([*argv, "--until-updates", "1", "--takeover-cost", "0.25"]) == 0
+    facts = {line["source"]: line["facts"] for line in _said(capsys) if line["event"] == "episode"}
+    assert isinstance(facts["online"], dict)
+    assert facts["online"]["reward"] == 0.75
+    assert main([*argv, "--until-updates", "1"]) == 2
+    assert "takeover_cost is 0.0, was 0.25" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_tracing_can_be_interrupted(
+    argv: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, lost: bool
+) -> None:
+    """The exporter made an error of its own of Ctrl-C, and where it came during a clean-up nothing came of it."""
+
+    def prepare(*_: object) -> None:
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+        except KeyboardInterrupt:
+            if not lost:
+                raise CadenzaError("export: encoder graph: failed") from None
+
+    monkeypatch.setattr(_Shelf, "prepare", prepare)
+    before = signal.getsignal(signal.SIGINT)
+    assert main(argv) == 130
+    assert capsys.readouterr().err == "cadenza learn: interrupted\n"
+    assert signal.getsignal(signal.SIGINT) is before

@@ -16,13 +16,13 @@ from torch import Tensor
 
 import spec.files
 from benchmarks.stand_ins.learner import Shelf, small_actor, write_episode
-from learning.checkpoint import read_tensors
+from learning.checkpoint import load_checkpoint, read_tensors
 from learning.network.actor import SequenceActor
 from learning.online import intake as intake_module
 from learning.online.curves import plot_curves
 from learning.online.intake import Intake
 from learning.online.journal import Journal, read_journal
-from learning.online.learner import JOURNAL_FILE, STORE, Did, Learner, Plan
+from learning.online.learner import CHECKPOINT, JOURNAL_FILE, STORE, Did, Learner, Plan
 from learning.online.lock import only_learner
 from learning.online.metrics import Metrics, read_metrics
 from learning.online.state import STATE_FILE, read_counters
@@ -42,13 +42,13 @@ class CountingAgent:
 
     def __init__(self) -> None:
         self.actor: SequenceActor = small_actor()
+        self.averaged: SequenceActor = small_actor()
         self.sum = torch.zeros(1, dtype=torch.float64)
 
     def update(self, batch: Batch, step: int) -> dict[str, float]:
         seen = batch.actions.sum(dtype=torch.float64) + batch.now.state.sum(dtype=torch.float64)
         self.sum = self.sum * 0.9 + seen + step
-        with torch.no_grad():
-            self.actor.mean_head.bias.fill_(float(self.sum) % 1.0)
+        self._fill()
         return {"q": float(self.sum), "skipped": 0.0}
 
     def tensors(self) -> dict[str, Tensor]:
@@ -56,8 +56,12 @@ class CountingAgent:
 
     def restore(self, tensors: dict[str, Tensor]) -> None:
         self.sum = tensors["sum"].clone()
+        self._fill()
+
+    def _fill(self) -> None:
         with torch.no_grad():
-            self.actor.mean_head.bias.fill_(float(self.sum) % 1.0)
+            self.actor.mean_head.bias.fill_(-1.0)
+            self.averaged.mean_head.bias.fill_(float(self.sum) % 1.0)
 
 
 class Place:
@@ -367,7 +371,24 @@ def test_weights_come_when_an_episode_has_been_learned_from(place: Place) -> Non
     work(learner)
     assert [told["update"] for told in place.heard("weights")] == [ROWS, 2 * ROWS, 3 * ROWS, 4 * ROWS]
     assert [told["weights"] for told in place.heard("weights")] == [1, 2, 3, 4]
+    # What drives is the average of the actor; at first it was the actor itself.
+    offered, _ = load_checkpoint(place.run / CHECKPOINT)
+    assert torch.equal(offered.mean_head.bias, learner.agent.averaged.mean_head.bias)
     learner.close()
+
+
+def test_an_episode_too_long_for_the_store_is_refused(place: Place, tmp_path: Path) -> None:
+    """It used to be in the journal before the store said no: the run ended there each time that it was resumed."""
+    place.come(0)
+    write_episode(place.watched / "long.mcap", 1, steps=60)
+    learner = work(place.learner(store_bytes=500_000))
+    learner.finish()
+    learner.close()
+    assert "more --disk-gb" in place.heard("refused")[0]["refused"]
+    assert (learner.tally.episodes, learner.counters.update) == (1, ROWS)
+    resumed = work(place.learner(store_bytes=500_000))
+    assert resumed.counters == learner.counters
+    resumed.close()
 
 
 def test_metrics_of_updates_that_are_made_again_are_there_once(place: Place) -> None:
