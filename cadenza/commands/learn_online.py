@@ -218,7 +218,7 @@ def _run(args: Args, learner: Learner, view: LearnerView) -> int:
             learner.save()
         else:
             learner.finish()
-    plot_curves(args.out, args.out / CURVES_FILE)
+    _plot(args)
     view.end(learner, interrupted)
     return 130 if interrupted else 0
 
@@ -242,8 +242,13 @@ def _turn_until(stop: threading.Event, args: Args, learner: Learner, view: Learn
                 break
             stop.wait(_IDLE_S)
         if now_s - plotted_s >= _PLOT_S:
-            plot_curves(args.out, args.out / CURVES_FILE)
+            _plot(args)
             plotted_s = time.monotonic()
+
+
+def _plot(args: Args) -> None:
+    with contextlib.suppress(OSError):  # a picture that does not fit on the disk is no reason to stop learning
+        plot_curves(args.out, args.out / CURVES_FILE)
 
 
 @contextlib.contextmanager
