@@ -8,7 +8,7 @@ from pathlib import Path
 from export.bundle import Bundle
 from export.exporter import Traced, checked_bundle
 from export.reweighting import Template
-from export.shelf import bundle_name, offer, read_newest
+from export.shelf import bundle_name, highest, offer, read_newest
 from learning.checkpoint import load_checkpoint
 from learning.cloning.samples import SAMPLES_FILE, load_samples
 from learning.network.actor import SequenceActor
@@ -42,8 +42,7 @@ class ShelfPublisher:
         if newest is None:
             return 0
         if newest.rollback:  # what was gone back from is not to be offered again
-            numbers = [path.name.removeprefix("weights-") for path in self._shelf.glob(_GLOB)]
-            return max([newest.weights, *(int(number) for number in numbers if number.isdecimal())])
+            return highest(self._shelf)
         return newest.weights
 
     def publish(self, checkpoint: Path) -> Path:

@@ -37,6 +37,19 @@ def bundle_name(weights: int) -> str:
     return f"weights-{weights:06d}"
 
 
+def versions(shelf: Path) -> list[int]:
+    """Weight versions of the bundles that stand on the shelf, in order."""
+    numbers = (path.name.removeprefix("weights-") for path in shelf.glob("weights-*") if path.is_dir())
+    return sorted(int(number) for number in numbers if number.isdecimal() and number.isascii())
+
+
+def highest(shelf: Path) -> int:
+    """The highest version that stands on the shelf or is on offer; 0 for none. Raises SpecError as :func:`read_newest`
+    does."""
+    newest = read_newest(shelf)
+    return max([0 if newest is None else newest.weights, *versions(shelf)])
+
+
 def read_newest(shelf: Path) -> Newest | None:
     """What the shelf offers; None while it offers nothing.
 

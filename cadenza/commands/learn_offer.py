@@ -9,7 +9,7 @@ from pathlib import Path
 
 from cadenza.arguments import parse
 from export.bundle import read_bundle
-from export.shelf import bundle_name, offer, read_newest
+from export.shelf import bundle_name, highest, offer, read_newest, versions
 from spec.errors import SpecError
 
 
@@ -40,23 +40,18 @@ def main(argv: Sequence[str]) -> int:
     if args.weights is not None:
         folder = args.bundles / bundle_name(args.weights)
         if not folder.is_dir():
-            raise SpecError("--weights", args.weights, "not on the shelf", _versions(args.bundles))
+            raise SpecError("--weights", args.weights, "not on the shelf", versions(args.bundles))
         bundle = read_bundle(folder)
         if bundle.manifest.weights != args.weights:
             raise SpecError(str(folder), bundle.manifest.weights, "weight version differs from the folder's name")
-        back = newest is not None and args.weights < newest.weights
-        newest = offer(args.bundles, bundle, rollback=back)
-    versions = _versions(args.bundles)
+        # Whatever is on offer now: 40, back to 11, on to 30 is still to be driven by a robot that has 40.
+        newest = offer(args.bundles, bundle, rollback=args.weights < highest(args.bundles))
+    there = versions(args.bundles)
     if args.json:
-        print(json.dumps({"newest": None if newest is None else newest.model_dump(), "versions": versions}))
+        print(json.dumps({"newest": None if newest is None else newest.model_dump(), "versions": there}))
     elif newest is None:
-        print(f"{args.bundles}: offers nothing; there: {', '.join(map(str, versions)) or 'no bundle'}")
+        print(f"{args.bundles}: offers nothing; there: {', '.join(map(str, there)) or 'no bundle'}")
     else:
         back_to = ", a rollback" if newest.rollback else ""
-        print(f"{args.bundles}: offers weights {newest.weights}{back_to}; there: {', '.join(map(str, versions))}")
+        print(f"{args.bundles}: offers weights {newest.weights}{back_to}; there: {', '.join(map(str, there))}")
     return 0
-
-
-def _versions(shelf: Path) -> list[int]:
-    numbers = (path.name.removeprefix("weights-") for path in shelf.glob("weights-*") if path.is_dir())
-    return sorted(int(number) for number in numbers if number.isdecimal() and number.isascii())

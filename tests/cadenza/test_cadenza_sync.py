@@ -32,6 +32,7 @@ from episodes.records import TickRecord
 from episodes.rewrite import relabel
 from episodes.writer import EpisodeWriter, Header
 from export.bundle import Bundle, read_bundle
+from export.publishing import ShelfPublisher
 from export.shelf import NEWEST_FILE, bundle_name, offer, open_newest, read_newest
 from learning.fleet.client import Link, LinkError, StoppedError
 from learning.fleet.inbox import Inbox
@@ -384,6 +385,24 @@ def test_an_operator_has_all_robots_go_back(tmp_path: Path, capsys: pytest.Captu
     assert newest.weights == 1
     assert main([*command, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["versions"] == [1, 2]
+
+
+def test_forward_again_but_not_to_the_highest_is_a_rollback_still(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A robot that was away while 1 was on offer would keep its 3; a learner that resumes would offer 3 again."""
+    shelf, nearby = tmp_path / "shelf", Nearby(tmp_path / "shelf")
+    copy = ShelfCopy(tmp_path / "copy")
+    for weights in (1, 2, 3):
+        put(shelf, weights)
+    copy.follow(nearby)  # type: ignore[arg-type]
+    for weights, back in ((1, True), (2, True), (3, False), (2, True)):
+        assert main(["learn", "offer", "--bundles", str(shelf), "--weights", str(weights), "--json"]) == 0
+        assert json.loads(capsys.readouterr().out)["newest"]["rollback"] is back
+    assert ShelfPublisher(shelf).newest() == 3
+    newest = copy.follow(nearby)  # type: ignore[arg-type]
+    assert newest is not None
+    assert newest.weights == 2
 
 
 def test_old_bundles_make_room(tmp_path: Path) -> None:
