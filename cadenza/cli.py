@@ -62,9 +62,8 @@ def _run(name: str, rest: Sequence[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 1
     except OSError as error:
-        if error.filename is None:
-            raise
-        _refuse(f"cadenza {name}: {error.filename}: {error.strerror}")
+        where = "" if error.filename is None else f"{error.filename}: "  # a full disk says no name
+        _refuse(f"cadenza {name}: {where}{error.strerror or error or type(error).__name__}")
     except KeyboardInterrupt:
         _refuse(f"cadenza {name}: interrupted")
         status = 130

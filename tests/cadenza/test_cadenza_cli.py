@@ -1,6 +1,8 @@
 """The front door."""
 
 import contextlib
+import errno
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -85,6 +87,17 @@ def test_what_the_file_system_refuses_is_one_line(tmp_path: Path) -> None:
     assert refused.returncode == 2
     assert str(tmp_path / "file") in refused.stderr
     assert refused.stderr.count("\n") == 1
+
+
+def test_a_full_disk_is_one_line_though_it_says_no_name(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(_: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("cadenza.commands.learn.main", full)
+    assert main(["learn", "online"]) == 2
+    assert capsys.readouterr().err == "cadenza learn: No space left on device\n"
 
 
 def test_a_closed_standard_input_is_an_empty_one() -> None:
