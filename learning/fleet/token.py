@@ -8,6 +8,7 @@ import hmac
 import os
 import secrets
 import stat
+import tempfile
 from pathlib import Path
 
 from spec.errors import SpecError
@@ -42,18 +43,29 @@ def read_token(path: Path | None) -> str:
 
 def read_or_make_token(path: Path) -> str:
     """As :func:`read_token`; where there is no such file, it is made with a new token that only its owner may read."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
+    if path.is_symlink() or path.exists():
         return read_token(path)
+    try:
+        _make(path)
+    except FileExistsError:  # meanwhile
+        pass
     except OSError as error:
         raise SpecError(str(path), error.strerror, "the token cannot be written") from None
-    with os.fdopen(descriptor, "w", encoding="ascii") as file:
-        file.write(secrets.token_urlsafe(32) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
     return read_token(path)
+
+
+def _make(path: Path) -> None:
+    """Whole or not at all; never in the place of another. Raises OSError."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # mode 600
+    try:
+        with os.fdopen(descriptor, "w", encoding="ascii") as file:
+            file.write(secrets.token_urlsafe(32) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        os.link(temporary, path)
+    finally:
+        Path(temporary).unlink(missing_ok=True)
 
 
 def same_token(expected: str, given: bytes) -> bool:

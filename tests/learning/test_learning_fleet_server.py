@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import os
 import socket
 import subprocess
 import threading
@@ -390,3 +392,17 @@ def test_the_token_is_made_once_and_only_for_its_owner(tmp_path: Path, monkeypat
         with pytest.raises(SpecError) as refused:
             read_token(path)
         assert bad == "" or bad not in str(refused.value)
+
+
+def test_a_full_disk_leaves_no_half_token(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    path = tmp_path / "fleet" / "token"
+    with monkeypatch.context() as disk:
+        disk.setattr(os, "fsync", full)
+        with pytest.raises(SpecError, match="No space left"):
+            read_or_make_token(path)
+    assert not list(path.parent.iterdir())
+    assert read_or_make_token(path) == read_token(path)
+    assert [item.name for item in path.parent.iterdir()] == ["token"]
