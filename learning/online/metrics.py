@@ -95,17 +95,19 @@ class Metrics:
 
 
 def read_metrics(folder: Path) -> Iterator[dict[str, Any]]:
-    """The lines so far; one that a crash cut off is left out."""
+    """The lines so far; what a crash cut off, or a bad disk altered, is left out."""
     try:
-        file = (folder / METRICS_FILE).open(encoding="utf-8")
+        file = (folder / METRICS_FILE).open(encoding="utf-8", errors="replace")
     except FileNotFoundError:
         return
     with file:
         for line in file:
             try:
-                yield json.loads(line)
-            except ValueError:
+                numbers = json.loads(line)
+            except (ValueError, RecursionError):
                 continue
+            if isinstance(numbers, dict) and all(isinstance(value, int | float) for value in numbers.values()):
+                yield numbers
 
 
 def _shorten(path: Path, update: int) -> None:

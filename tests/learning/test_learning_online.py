@@ -399,8 +399,8 @@ def test_an_episode_too_long_for_the_store_is_refused(place: Place, tmp_path: Pa
 def test_metrics_of_updates_that_are_made_again_are_there_once(place: Place) -> None:
     place.come(0, 1)
     work(place.learner(), until=15).close()
-    with (place.run / "metrics.jsonl").open("a") as file:
-        file.write('{"update": 2')
+    with (place.run / "metrics.jsonl").open("ab") as file:
+        file.write(b'5\n\xff\xfe\n{"update": "x"}\n[5]\n{"update": 2')
     learner = work(place.learner())
     learner.finish()
     learner.close()
