@@ -136,6 +136,8 @@ def _adam(module: nn.Module, rate: float) -> torch.optim.Adam:
 
 def _floats(scalars: Mapping[str, Tensor]) -> dict[str, float]:
     """As numbers, waiting for the device once."""
+    if not scalars:  # nobody learns at this update: bc has no critics, and the actor waits
+        return {}
     values = torch.stack([value.detach().float() for value in scalars.values()]).tolist()
     return dict(zip(scalars, values, strict=True))
 

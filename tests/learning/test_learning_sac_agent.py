@@ -405,6 +405,16 @@ def test_the_actor_waits_for_the_critics() -> None:
     assert moved == [False, False, True, False, True, False]
 
 
+def test_an_update_at_which_nobody_learns_changes_nothing() -> None:
+    """Cloning has no critics that could learn while the actor waits."""
+    agent = _agent(objective=Objective.BC, critic_warmup=1)
+    before = agent.tensors()
+    assert agent.update(_batch(agent), 0) == {"skipped": 0.0}
+    assert not _changed_parts(before, agent.tensors())
+    agent.update(_batch(agent), 1)
+    assert _changed_parts(before, agent.tensors())
+
+
 def test_the_actor_sets_out_slowly() -> None:
     """Ten updates of a fresh optimiser once moved a shipped policy's chunk by 0.44 rad, and the robot refused it."""
     moved = []
