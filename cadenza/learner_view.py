@@ -54,7 +54,7 @@ class LearnerView:
         if self._json:
             print(json.dumps(event), flush=True)
         else:
-            bad = event["event"] in {"refused", "not_offered", "lost"}
+            bad = event["event"] in {"refused", "not_offered", "lost", "not_shown", "unreadable"}
             self._console.print(line, style="red" if bad else None, markup=False, soft_wrap=True)
 
     def show(self, learner: Learner, did: Did) -> None:

@@ -182,7 +182,7 @@ def _learner(
         Intake(actor.config, _reward(args), config.calibration, args.wait_for_label),
         lambda journal: Watch(watched, journal.entries),
         publisher,
-        Metrics(args.out, TensorBoard(args.out)),
+        Metrics(args.out, TensorBoard(args.out), tell=tell),
         tell,
     )
 
@@ -218,7 +218,7 @@ def _run(args: Args, learner: Learner, view: LearnerView) -> int:
             learner.save()
         else:
             learner.finish()
-    _plot(args)
+    _plot(args, learner)
     view.end(learner, interrupted)
     return 130 if interrupted else 0
 
@@ -242,12 +242,12 @@ def _turn_until(stop: threading.Event, args: Args, learner: Learner, view: Learn
                 break
             stop.wait(_IDLE_S)
         if now_s - plotted_s >= _PLOT_S:
-            _plot(args)
+            _plot(args, learner)
             plotted_s = time.monotonic()
 
 
-def _plot(args: Args) -> None:
-    with contextlib.suppress(OSError):  # a picture that does not fit on the disk is no reason to stop learning
+def _plot(args: Args, learner: Learner) -> None:
+    with learner.metrics.not_needed(args.out / CURVES_FILE):
         plot_curves(args.out, args.out / CURVES_FILE)
 
 

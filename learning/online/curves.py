@@ -30,7 +30,7 @@ _VALUES = {"q": "of what was done", "policy_q": "of what the actor would do", "t
 
 
 def plot_curves(folder: Path, path: Path) -> None:
-    """Draw the run in ``folder``; written as PNG."""
+    """Draw the run in ``folder``; written as PNG. Raises OSError as the file system says."""
     entries = [entry for entry in read_journal(folder / JOURNAL_FILE) if entry.source is Source.ONLINE]
     episodes = [entry.facts for entry in entries if entry.facts is not None]
     metrics = _thinned(list(read_metrics(folder)))
@@ -46,9 +46,11 @@ def plot_curves(folder: Path, path: Path) -> None:
     _per_update(axes[1, 1], metrics, _VALUES, "value Q")
     _per_update(axes[1, 2], metrics, {"entropy": "entropy"}, "entropy of the scored steps")
     _beside(axes[1, 2], metrics, "alpha", "temperature α", log=True)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path, dpi=110)
+    finally:
+        plt.close(figure)
 
 
 def _per_episode(

@@ -175,8 +175,7 @@ class Learner:
         """End the thread that makes batches, and close the files."""
         self._batches.close()
         self.journal.close()
-        with contextlib.suppress(OSError):  # curves on a full disk; what made the run end is said by what raised it
-            self.metrics.close()
+        self.metrics.close()
 
     @contextlib.contextmanager
     def _sound(self) -> Iterator[None]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -30,10 +31,20 @@ class Board(Protocol):
 
 
 class Metrics:
-    """Means over every ``every`` updates, one line each. Lost lines are written again by the updates that are."""
+    """Means over every ``every`` updates, one line each. Lost lines are written again by the updates that are.
 
-    def __init__(self, folder: Path, board: Board | None = None, every: int = 20) -> None:
-        self._folder, self._board, self._every = folder, board, every
+    All of it is for people: what cannot be written is told of once, and learning goes on.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        board: Board | None = None,
+        every: int = 20,
+        tell: Callable[[dict[str, Any]], None] = lambda _: None,
+    ) -> None:
+        self._folder, self._board, self._every, self._tell = folder, board, every, tell
+        self._told = False
         self._sums: dict[str, float] = defaultdict(float)
         self._counts: dict[str, int] = defaultdict(int)
         self._updates, self._busy_s = 0, 0.0
@@ -42,11 +53,13 @@ class Metrics:
     def resume(self, update: int) -> None:
         """Forget lines of updates that will be made again."""
         path = self._folder / METRICS_FILE
-        self._folder.mkdir(parents=True, exist_ok=True)
-        if path.exists():
-            _shorten(path, update)
+        with self.not_needed(path):
+            self._folder.mkdir(parents=True, exist_ok=True)
+            if path.exists():
+                _shorten(path, update)
         if self._board is not None:
-            self._board.resume(update)
+            with self.not_needed(self._folder):
+                self._board.resume(update)
 
     def update(self, update: int, measured: Mapping[str, float], seconds: float) -> None:
         """Count one update that took ``seconds``."""
@@ -69,16 +82,30 @@ class Metrics:
             numbers["success"] = float(facts.outcome == "success")
         if facts.weights:
             numbers["weights"] = float(max(facts.weights))
-        self._board.show(entry.update, {f"episode/{name}": value for name, value in numbers.items()})
+        with self.not_needed(self._folder):
+            self._board.show(entry.update, {f"episode/{name}": value for name, value in numbers.items()})
 
     def flush(self) -> None:
         """Hand everything to the file system."""
         if self._board is not None:
-            self._board.flush()
+            with self.not_needed(self._folder):
+                self._board.flush()
 
     def close(self) -> None:
         if self._board is not None:
-            self._board.close()
+            with self.not_needed(self._folder):
+                self._board.close()
+
+    @contextlib.contextmanager
+    def not_needed(self, path: Path) -> Iterator[None]:
+        """What is done here may fail as the file system likes."""
+        try:
+            yield
+        except OSError as error:
+            if not self._told:
+                self._told = True
+                reason = f"{error.filename or path}: {error.strerror or error}; learning goes on without it"
+                self._tell({"event": "not_shown", "reason": reason})
 
     def _write(self, update: int) -> None:
         means = {name: self._sums[name] / count for name, count in self._counts.items()}
@@ -88,10 +115,12 @@ class Metrics:
         self._counts.clear()
         self._updates, self._busy_s = 0, 0.0
         self.newest = means
-        with (self._folder / METRICS_FILE).open("a", encoding="utf-8") as file:
+        path = self._folder / METRICS_FILE
+        with self.not_needed(path), path.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"update": update, **means}) + "\n")
         if self._board is not None:
-            self._board.show(update, {f"update/{name}": value for name, value in means.items()})
+            with self.not_needed(self._folder):
+                self._board.show(update, {f"update/{name}": value for name, value in means.items()})
 
 
 def read_metrics(folder: Path) -> Iterator[dict[str, Any]]:

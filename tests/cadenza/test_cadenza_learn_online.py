@@ -109,6 +109,16 @@ def test_bad_arguments_are_one_line(argv: list[str], tmp_path: Path, capsys: pyt
         assert shown.count("\n") == 1, shown
 
 
+def test_a_picture_that_cannot_be_written_is_said_and_no_more(
+    argv: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "out" / "curves.png").mkdir(parents=True)
+    assert main([*argv, "--until-updates", "1"]) == 0
+    said = _said(capsys)
+    assert [line["event"] for line in said[-2:]] == ["not_shown", "end"]
+    assert "curves.png: Is a directory" in str(said[-2]["reason"])
+
+
 def test_being_relieved_of_the_arm_can_cost_the_policy(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     """In the episode a person takes over once, and succeeds; demonstrations pay nothing."""
     assert main([*argv, "--until-updates", "1", "--takeover-cost", "0.25"]) == 0

@@ -277,10 +277,6 @@ def test_a_full_disk_is_said_and_costs_nothing(place: Place, tmp_path: Path, mon
     assert "\n" not in str(caught.value)
     monkeypatch.undo()
 
-    def fails() -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    monkeypatch.setattr(learner.metrics, "close", fails)  # as TensorBoard's does then; it hid what was said above
     learner.close()
     resumed = work(place.learner())
     resumed.finish()
@@ -407,6 +403,33 @@ def test_metrics_of_updates_that_are_made_again_are_there_once(place: Place) -> 
     assert [line["update"] for line in read_metrics(place.run)] == [5, 10, 15, 20]
     plot_curves(place.run, place.run / "curves.png")
     assert (place.run / "curves.png").stat().st_size > 10_000
+
+
+class _FullBoard:
+    """TensorBoard on a full disk; when it was closed it hid what the run had ended with."""
+
+    def resume(self, update: int) -> None: ...
+
+    def show(self, update: int, numbers: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def flush(self) -> None:
+        self.show(0, {})
+
+    def close(self) -> None:
+        self.show(0, {})
+
+
+def test_numbers_that_cannot_be_written_are_said_once_and_learning_goes_on(place: Place) -> None:
+    place.come(0)
+    (place.run / "metrics.jsonl").mkdir()
+    learner = place.learner()
+    learner.metrics = Metrics(place.run, _FullBoard(), 5, place.told.append)
+    work(learner).finish()
+    learner.close()
+    assert learner.counters.update == ROWS
+    (said,) = place.heard("not_shown")
+    assert said["reason"].endswith("; learning goes on without it")
 
 
 def test_one_learner_for_one_folder(tmp_path: Path) -> None:
