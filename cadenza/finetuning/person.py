@@ -23,7 +23,7 @@ class Manners:
     """Of the scripted expert's speed."""
     tremble: float = 0.003
     """Disturbance of the joint targets [rad], standard deviation of each step's new part."""
-    hesitates: float = 0.04
+    hesitates: float = 0.06
     """Chance at each step to stop and think."""
     thinks_s: tuple[float, float] = (0.3, 0.9)
     """For how long then [s]."""

@@ -22,11 +22,11 @@ from learning.sac.settings import Agg, Objective, Settings
 from spec.action import ActionSpace
 from spec.arrays import Bool, Float, Float32
 
-_DEMONSTRATIONS, _TRAINING, _TRIALS = 1_000_000, 2_000_000, 3_000_000
+_DEMONSTRATIONS, _TRAINING, _TRIALS = 11_000_000, 12_000_000, 13_000_000
 """Scenes of the three kinds, far apart, so that none is met twice."""
 _SCENES = 10_000
 """Of one seed."""
-GAMMA = 0.99
+GAMMA = 0.975
 _CAPACITY = 100_000
 _WARMUP = Settings(
     objective=Objective.BC, bc_initial=1.0, bc_final=1.0, actor_lr=1e-3, ramp=50, batch=256, h=4, critics=2
@@ -39,7 +39,7 @@ class Plan:
 
     demonstrations: int = 20
     warmup_updates: int = 600
-    robot_steps: int = 4000
+    robot_steps: int = 1600
     """The person's included."""
     alone_steps: int = 600
     """Of these, the first, in which the critics alone learn."""
@@ -47,7 +47,7 @@ class Plan:
     """Time the policy has for the task."""
     helped_s: float = 11.0
     """After this time an episode is given up, though a person helps."""
-    points: int = 5
+    points: int = 4
     """Evaluations on the way."""
     episodes: int = 100
     """Of the evaluations at the beginning and at the end."""
@@ -86,11 +86,9 @@ def covered(objective: Objective) -> int:
 def settings_of(objective: Objective, seed: int, plan: Plan) -> Settings:
     """How each method learns: alike in all that they share.
 
-    ``seed`` shares out 1 between cloning and the critics' advice; its shares are those that ``chunk`` ends up with.
+    ``seed`` shares out 1 between cloning and the critics' advice; its shares are in the proportion of ``chunk``.
     """
-    initial, final = (0.1, 0.05) if objective is not Objective.SEED else (0.1 / 1.1, 0.05 / 1.05)
-    if objective is Objective.BC:
-        initial = final = 1.0
+    cloning = {Objective.BC: 1.0, Objective.SEED: 0.07 / 1.07}.get(objective, 0.07)
     return Settings(
         objective=objective,
         h=4,
@@ -104,14 +102,13 @@ def settings_of(objective: Objective, seed: int, plan: Plan) -> Settings:
         anneal=round(0.25 * plan.robot_steps),
         actor_ema=0.005,
         critic_lr=1e-3,
-        value_low=-2.5,
-        value_high=2.5,
+        value_low=-1.5,
+        value_high=1.0,
         temperature=1e-5,
         temperature_lr=3e-3,
         target_entropy=-1.5 * covered(objective),
-        bc_initial=initial,
-        bc_final=final,
-        bc_decay=4000,
+        bc_initial=cloning,
+        bc_final=cloning,
         bc_loss=CloningLoss.NLL if objective is not Objective.BC else CloningLoss.MSE,
         batch=128,
         utd=0.25,
