@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +55,7 @@ def load_state(folder: Path, settings: Mapping[str, Any]) -> tuple[dict[str, Ten
 
     Raises:
         MisfitError: made with other settings.
-        SpecError: damaged, or none of ours.
+        SpecError: damaged, not finite, or none of ours.
     """
     path = folder / STATE_FILE
     _sweep(folder)
@@ -67,18 +67,34 @@ def load_state(folder: Path, settings: Mapping[str, Any]) -> tuple[dict[str, Ten
             f"{folder}: was begun with other settings: {'; '.join(changed)}; give those again, or begin another run "
             f"from its weights: --checkpoint {folder / 'checkpoint'} --out ANOTHER"
         )
-    return read_tensors(path), counters
+    with _remedy(path):
+        tensors = read_tensors(path)
+        for name, tensor in tensors.items():
+            if not bool(tensor.isfinite().all()):
+                raise SpecError(f"{path}: {name}", "not finite", "nothing more would be learned from it")
+    return tensors, counters
 
 
 def read_counters(path: Path) -> Counters:
     """The counters of a state. Raises SpecError where it is damaged, or none of ours."""
-    text = read_facts(path).get(_COUNTERS)
+    with _remedy(path):
+        text = read_facts(path).get(_COUNTERS)
     if text is None:
         raise SpecError(str(path), "no counters", "not the state of an online learner; choose another --out")
     try:
         return Counters.model_validate_json(text)
     except ValueError as error:
         raise SpecError(str(path), "counters", f"not those of this program: {type(error).__name__}") from None
+
+
+@contextlib.contextmanager
+def _remedy(path: Path) -> Iterator[None]:
+    """A state is not needed: the journal says which episodes came when, and all is learned again."""
+    try:
+        yield
+    except SpecError as error:
+        remedy = f"{error.reason}; remove {path}, and the journal has everything learned again"
+        raise SpecError(error.where, error.value, remedy) from None
 
 
 def _changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

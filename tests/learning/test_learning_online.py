@@ -309,8 +309,25 @@ def test_other_settings_are_refused_by_name(place: Place) -> None:
         place.learner(settings={"h": 2, "batch": 8})
     assert "--checkpoint" in str(caught.value)
     (place.run / STATE_FILE).write_bytes(b"nothing of ours")
-    with pytest.raises(SpecError, match="not a safetensors file"):
+    with pytest.raises(SpecError, match="not a safetensors file") as damaged:
         place.learner(settings={"h": 2, "batch": 4})
+    assert f"remove {place.run / STATE_FILE}" in str(damaged.value)
+
+
+def test_a_state_with_numbers_that_are_none_is_refused_and_can_be_removed(place: Place) -> None:
+    place.come(0)
+    learner = work(place.learner())
+    whole = learner.agent.tensors()["sum"].clone()
+    learner.agent.sum[:] = torch.nan  # type: ignore[attr-defined]
+    learner.save()
+    learner.close()
+    with pytest.raises(SpecError, match="sum: 'not finite'") as refused:
+        place.learner()
+    assert f"remove {place.run / STATE_FILE}" in str(refused.value)
+    (place.run / STATE_FILE).unlink()
+    again = work(place.learner())
+    assert torch.equal(again.agent.tensors()["sum"], whole)
+    again.close()
 
 
 def test_a_store_that_is_gone_is_filled_again(place: Place) -> None:
