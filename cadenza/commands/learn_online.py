@@ -119,9 +119,6 @@ def main(argv: Sequence[str]) -> int:
     actor, config = load_checkpoint(args.checkpoint)
     with only_learner(args.out), LearnerView(args.out, args.json) as view:
         publisher = ShelfPublisher(args.out / BUNDLES, args.max_ticks, args.keep_bundles)
-        view.tell({"event": "preparing", "reason": "tracing the policy's graphs, once"})
-        with _interruptible():
-            publisher.prepare(actor)
         learner = _learner(args, actor, config, publisher, view.tell)
         try:
             return _run(args, learner, view)
@@ -161,6 +158,12 @@ def _learner(
         source: Store.on_disk(args.out / STORE / source, actor.config, settings.window, round(args.disk_gb * 1e9))
         for source in Source
     }
+
+    def prepare() -> None:
+        tell({"event": "preparing", "reason": "tracing the policy's graphs, once"})
+        with _interruptible():
+            publisher.prepare(actor)
+
     watched = dict.fromkeys(args.data, Source.DEMONSTRATION) | dict.fromkeys(args.watch, Source.ONLINE)
     return Learner(
         args.out,
@@ -184,6 +187,7 @@ def _learner(
         publisher,
         Metrics(args.out, TensorBoard(args.out), tell=tell),
         tell,
+        prepare,
     )
 
 

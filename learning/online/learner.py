@@ -98,7 +98,12 @@ class Did(Enum):
 
 
 class Learner:
-    """One run in ``folder``. ``tell`` hears of what happens, as JSON-able facts with a key ``event``."""
+    """One run in ``folder``.
+
+    Args:
+        tell: hears of what happens, as JSON-able facts with a key ``event``.
+        prepare: done once everything in the folder was found sound, and before anything is published: what takes long.
+    """
 
     def __init__(
         self,
@@ -112,6 +117,7 @@ class Learner:
         publisher: Publisher,
         metrics: Metrics,
         tell: Callable[[dict[str, Any]], None] = lambda _: None,
+        prepare: Callable[[], None] = lambda: None,
     ) -> None:
         self.folder, self.agent, self.plan, self.stores = folder, agent, plan, stores
         self.source, self._intake, self._publisher, self.metrics, self._tell = source, intake, publisher, metrics, tell
@@ -122,6 +128,9 @@ class Learner:
         try:
             with self._sound():
                 self._resume()
+                offered = self._publisher.newest()
+                prepare()
+                self._publish_again(offered)
         except BaseException:
             self.close()
             raise
@@ -189,7 +198,7 @@ class Learner:
             ) from None
 
     def _resume(self) -> None:
-        """Take up the newest state, roll the stores back to it, and publish what it did not come to publish."""
+        """Take up the newest state, and roll the stores back to it."""
         if (state := load_state(self.folder, self.plan.settings)) is not None:
             tensors, self.counters = state
             self.agent.restore(tensors)
@@ -201,8 +210,11 @@ class Learner:
         for source, store in self.stores.items():
             self._roll_back(source, store)
         self.metrics.resume(self.counters.update)
+
+    def _publish_again(self, offered: int) -> None:
+        """What the state did not come to publish."""
         saw = self.counters
-        if saw.update and saw.update == saw.exported_at and self._publisher.newest() < saw.weights:
+        if saw.update and saw.update == saw.exported_at and offered < saw.weights:
             self._publish()
 
     def _roll_back(self, source: Source, store: Store) -> None:

@@ -105,8 +105,28 @@ def test_bad_arguments_are_one_line(argv: list[str], tmp_path: Path, capsys: pyt
     )
     for word in words:
         assert main([*argv, word]) == 2
-        shown = capsys.readouterr().err
-        assert shown.count("\n") == 1, shown
+        shown = capsys.readouterr()
+        assert shown.err.count("\n") == 1, shown
+        assert "preparing" not in shown.out, word
+
+
+def test_what_is_damaged_is_refused_before_the_graphs_are_traced(
+    argv: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Which takes minutes on a robot's PC."""
+    assert main([*argv, "--until-updates", "1"]) == 0
+    capsys.readouterr()
+    for name in (STATE_FILE, "journal.jsonl", "store/online/head.json"):
+        path = tmp_path / "out" / name
+        whole = path.read_bytes()
+        path.write_bytes(b"damaged\n")
+        assert main(argv) == 2
+        shown = capsys.readouterr()
+        assert shown.err.count("\n") == 1, shown
+        assert "preparing" not in shown.out, name
+        path.write_bytes(whole)
+    assert main([*argv, "--until-updates", "1"]) == 0
+    assert "preparing" in capsys.readouterr().out
 
 
 def test_a_picture_that_cannot_be_written_is_said_and_no_more(
