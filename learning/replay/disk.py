@@ -141,7 +141,9 @@ class Disk:
         oldest = max(0, head - self._kept) // self._rows
         wanted = range(oldest, -(-head // self._rows))
         if not 0 <= head <= self._head or any(not self._path(segment).exists() for segment in wanted):
-            raise CadenzaError(f"{self._folder}: cannot go back to row {head} of {self._head}; the store is another's")
+            raise CadenzaError(
+                f"{self._folder}: cannot go back to row {head} of {self._head}: the store is another's{self._remedy}"
+            )
         try:
             self._write_head(head, min(self._before, head))
             self._remove(range(wanted.stop, sys.maxsize))
@@ -154,22 +156,36 @@ class Disk:
         path = self._folder / HEADER_FILE
         if not path.exists():
             if any(self._folder.glob("*.rows")):
-                raise SpecError(str(path), "missing", "rows without their header; choose another folder")
+                raise SpecError(str(path), "missing", f"rows without their header{self._remedy}")
             write_atomically(path, json.dumps(header, indent=2).encode())
-        found = _document(path)
+        found = self._document(path)
         for name, value in json.loads(json.dumps(header)).items():
             if found.get(name) != value:
                 raise MisfitError(f"{path}: {name} is {found.get(name)!r}, wanted is {value!r}; choose another folder")
         if (self._folder / HEAD_FILE).exists():
-            said = _document(self._folder / HEAD_FILE)
+            said = self._document(self._folder / HEAD_FILE)
             try:
                 head, before = int(said["head"]), int(said["before"])
             except (KeyError, TypeError, ValueError):
-                raise SpecError(str(self._folder / HEAD_FILE), said, "does not say how many rows there are") from None
+                reason = f"does not say how many rows there are{self._remedy}"
+                raise SpecError(str(self._folder / HEAD_FILE), said, reason) from None
             self._head, self._synced, self._before = head, head, before
         for segment in range(max(0, self._head - self._kept) // self._rows, -(-self._head // self._rows)):
             if not self._path(segment).exists():
-                raise SpecError(str(self._path(segment)), "missing", "the store is damaged; choose another folder")
+                raise SpecError(str(self._path(segment)), "missing", f"the store is damaged{self._remedy}")
+
+    @property
+    def _remedy(self) -> str:
+        return f"; remove {self._folder}, and a learner fills it again from the episodes"
+
+    def _document(self, path: Path) -> dict[str, Any]:
+        try:
+            document = json.loads(path.read_bytes())
+        except (ValueError, RecursionError):
+            document = None
+        if not isinstance(document, dict):
+            raise SpecError(str(path), "...", f"not a store's, or damaged{self._remedy}")
+        return document
 
     def _path(self, segment: int) -> Path:
         return self._folder / f"{segment:08d}.rows"
@@ -186,9 +202,7 @@ class Disk:
             read = os.preadv(self._file(segment), [view], offset)
             while read < len(view):
                 if not (more := os.preadv(self._file(segment), [view[read:]], offset + read)):
-                    raise SpecError(
-                        str(self._path(segment)), "cut short", "the store is damaged; choose another folder"
-                    )
+                    raise SpecError(str(self._path(segment)), "cut short", f"the store is damaged{self._remedy}")
                 read += more
         except OSError as error:
             raise _of_disk(self._path(segment), error) from None
@@ -217,16 +231,6 @@ def _meaning(config: ActorConfig) -> dict[str, Any]:
         "observation": config.observation().model_dump(mode="json"),
         "action": config.action().model_dump(mode="json"),
     }
-
-
-def _document(path: Path) -> dict[str, Any]:
-    try:
-        document = json.loads(path.read_bytes())
-    except ValueError:
-        document = None
-    if not isinstance(document, dict):
-        raise SpecError(str(path), "...", "not a store's; choose another folder")
-    return document
 
 
 def _write(file: int, view: memoryview, offset: int) -> None:
