@@ -124,7 +124,7 @@ def read_legacy(path: Path, form: Format | None = None) -> Legacy:
             tensors = _untied(read_tensors(where), where)
         case Format.SAFETENSORS:
             where = path
-            tensors = _untied(read_tensors(where), where)
+            tensors = _untied(_read_alone(where), where)
     actor, left = _actor_part({name.replace("_orig_mod.", ""): t for name, t in tensors.items()}, where)
     if not actor:
         raise SpecError(str(where), f"{len(tensors)} tensors", "no sequence actor among them")
@@ -143,6 +143,15 @@ def _form(path: Path) -> Format:
     # A file of tensors begins with the length of a JSON object and may have any first byte.
     pickled = first[:1] == b"\x80" and first[8:] != b"{"
     return Format.WARMUP if pickled or first[:4] == b"PK\x03\x04" else Format.SAFETENSORS
+
+
+def _read_alone(path: Path) -> dict[str, Tensor]:
+    """Whatever is neither a folder nor looks like a torch file."""
+    try:
+        return read_tensors(path)
+    except SpecError as error:
+        forms = "read are a .pt file of the warm-up, a folder with config.json and model.safetensors, .safetensors"
+        raise SpecError(error.where, error.value, f"{error.reason}; {forms}") from None
 
 
 def _read_warmup(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

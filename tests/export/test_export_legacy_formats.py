@@ -355,3 +355,9 @@ def test_random_bytes_in_a_warmup_file(tmp_path) -> None:
     torch.save({}, buffer)
     path.write_bytes(buffer.getvalue())
     _refused(path, "actor_state_dict")
+
+
+def test_an_empty_file_is_told_which_forms_there_are(tmp_path) -> None:
+    (tmp_path / "e.pt").touch()
+    with pytest.raises(SpecError, match=r"0 bytes.*\.pt file of the warm-up, a folder with config\.json"):
+        read_legacy(tmp_path / "e.pt")
