@@ -32,6 +32,8 @@ class Taken:
     """To be written down; None where there is nothing to say: the episode is known, or nobody has judged it yet."""
     rows: Rows | None
     """None where it was refused."""
+    same_as: Entry | None = None
+    """Where the episode is a copy: what was taken in."""
 
 
 class Intake:
@@ -63,11 +65,14 @@ class Intake:
             found: where it is.
             update: updates made so far.
             taken: those taken in already, by sha256.
+
+        Raises:
+            OSError: it is there and cannot be read.
         """
         try:
             sha256 = sha256_of(found.path)
-            if sha256 in taken:
-                return Taken(None, None)
+            if (same := taken.get(sha256)) is not None:
+                return Taken(None, None, None if same.path == str(found.path) else same)
             refusal, rows, facts = "", None, None
             try:
                 self._same_file_before(found.path, taken)
@@ -80,7 +85,7 @@ class Intake:
             except CadenzaError as error:
                 refusal = str(error)
             stat = found.path.stat()
-        except OSError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
         if (stat.st_size, stat.st_mtime_ns) != (found.size, found.mtime_ns):
             return None

@@ -19,11 +19,11 @@ from typing import Any, Protocol
 
 from learning.checkpoint import CheckpointConfig, save_checkpoint
 from learning.cloning.samples import COUNT, SAMPLES_FILE, write_samples
-from learning.online.intake import Intake
+from learning.online.intake import Intake, Taken
 from learning.online.journal import Entry, Journal
 from learning.online.metrics import Metrics
 from learning.online.state import Counters, load_state, save_state
-from learning.online.watch import Watch
+from learning.online.watch import Found, Watch
 from learning.replay.cut import Source
 from learning.replay.mix import Mixed
 from learning.replay.prefetch import Prefetch
@@ -125,6 +125,7 @@ class Learner:
         self.journal = Journal(folder / JOURNAL_FILE)
         self.counters = Counters(settings=dict(plan.settings), weights=plan.first_weights)
         self.tally = Tally()
+        self._unreadable: set[Path] = set()
         try:
             with self._sound():
                 self._resume()
@@ -245,16 +246,36 @@ class Learner:
             return came
         came = False
         for found in self._watch.look(at_once=self.counters.update >= self.budget):
-            taken = self._intake.take(found, self.counters.update, self.journal.taken)
+            taken = self._look_into(found)
             if taken is None:
                 continue
             self._watch.settle(found)
+            if taken.same_as is not None:
+                reason = f"{found.path}: a copy of {taken.same_as.path}, which was taken in"
+                self._tell({"event": "copy", "path": str(found.path), "reason": reason})
             if taken.entry is not None:
                 entry, rows = self._make_room(taken.entry, taken.rows)
                 self.journal.append(entry)
                 self._append(entry, rows)
                 came = True
         return came
+
+    def _look_into(self, found: Found) -> Taken | None:
+        """What came of a file. One that cannot be read is counted and told of once, and looked at again: its disk may
+        come back, or its owner change the mode."""
+        try:
+            taken = self._intake.take(found, self.counters.update, self.journal.taken)
+        except OSError as error:
+            if found.path not in self._unreadable:
+                self._unreadable.add(found.path)
+                self.tally.refused += 1
+                reason = f"{found.path}: {error.strerror or error}; taken in once it can be read"
+                self._tell({"event": "unreadable", "path": str(found.path), "reason": reason})
+            return None
+        if found.path in self._unreadable:
+            self._unreadable.remove(found.path)
+            self.tally.refused -= 1
+        return taken
 
     def _again(self, entry: Entry) -> None:
         """Take in an episode that the journal knows and the state does not."""

@@ -171,6 +171,36 @@ def test_what_cannot_be_used_is_named_counted_and_left_alone(place: Place, monke
     learner.close()
 
 
+def test_what_cannot_be_read_is_said_once_and_taken_when_it_can(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    place.come(0)
+    with monkeypatch.context() as disk:
+
+        def fails(_: Path) -> str:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+        disk.setattr(intake_module, "sha256_of", fails)
+        learner = place.learner()
+        for _ in range(3):
+            assert learner.turn() is Did.NOTHING
+        (told,) = place.heard("unreadable")
+        assert "000.mcap: Permission denied" in told["reason"]
+        assert learner.tally.refused == 1
+    learner._watch._next_s = 0.0
+    assert work(learner).counters.update == ROWS
+    assert (learner.tally.episodes, learner.tally.refused) == (1, 0)
+    learner.close()
+
+
+def test_a_copy_is_named_and_not_taken_in_twice(place: Place) -> None:
+    place.come(0, demonstrations=True)
+    place.come(0)
+    learner = work(place.learner())
+    learner.close()
+    assert [Path(told["path"]) for told in place.heard("copy")] == [place.watched / "000.mcap"]
+    assert str(place.shown / "000.mcap") in place.heard("copy")[0]["reason"]
+    assert len(learner.journal.entries) == 1
+
+
 class _Crash(BaseException):
     """As sudden as a kill, but the test lives on."""
 
