@@ -8,12 +8,14 @@ from collections.abc import Sequence
 from typing import TypeVar
 
 import tyro
+from pydantic import ValidationError
 
-from spec.errors import SpecError
+from spec.errors import CadenzaError, SpecError
 
 _Args = TypeVar("_Args")
 _PREFIX = "--robot."
-_EXAMPLE = re.compile(r"^\s*((?:cadenza|python -m) .*)$", re.MULTILINE)
+_EXAMPLE = re.compile(r"^[ ]*((?:cadenza|python -m) .*(?:\n[ ]*-.*)*)$", re.MULTILINE)
+"""With the lines that it goes on in, which begin with an option."""
 
 
 def parse(args: type[_Args], argv: Sequence[str], command: str) -> _Args:
@@ -27,6 +29,16 @@ def parse(args: type[_Args], argv: Sequence[str], command: str) -> _Args:
     )
 
 
+def refusal(error: ValidationError) -> CadenzaError:
+    """The first of the options that a model refuses, in a line."""
+    first = error.errors()[0]
+    reason = first["msg"].removeprefix("Value error, ")
+    if not first["loc"]:  # options that do not go together
+        return CadenzaError(reason)
+    option = "--" + ".".join(str(part) for part in first["loc"]).replace("_", "-")
+    return SpecError(option, first["input"], reason[:1].lower() + reason[1:])
+
+
 def check_length(episodes: int, episode_seconds: float) -> None:
     """Refuse what is no number of episodes, or no time limit. Raises SpecError."""
     if episodes < 1:
@@ -37,7 +49,7 @@ def check_length(episodes: int, episode_seconds: float) -> None:
 
 def _help_text(docstring: str) -> str:
     """Tyro joins the lines of a paragraph, so every example becomes a paragraph of its own."""
-    text = _EXAMPLE.sub(r"\n    \1\n", inspect.cleandoc(docstring))
+    text = _EXAMPLE.sub(lambda found: f"\n    {' '.join(found[1].split())}\n", inspect.cleandoc(docstring))
     return re.sub(r"\n{3,}", "\n\n", text)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
 import signal
 import threading
 import time
@@ -15,8 +16,9 @@ from typing import Annotated, Any
 
 import torch
 import tyro
+from pydantic import ValidationError
 
-from cadenza.arguments import parse
+from cadenza.arguments import parse, refusal
 from cadenza.background import give_way
 from cadenza.learner_view import LearnerView
 from export.publishing import ShelfPublisher
@@ -56,6 +58,16 @@ class Reward(StrEnum):
     """A classifier of success looks at the pictures: --classifier FOLDER."""
 
 
+class Learning(Settings):
+    __doc__ = Settings.__doc__
+
+    def __init__(self, **given: Any) -> None:
+        try:
+            super().__init__(**given)
+        except ValidationError as error:  # which tyro would print in a frame, with all that pydantic has to say
+            raise refusal(error) from None
+
+
 @dataclass(frozen=True, slots=True)
 class Args:
     """Go on learning from the episodes of a robot at work, and offer it new weights. Run again to resume.
@@ -84,7 +96,7 @@ class Args:
     the person brought about counts for the policy that had to be relieved."""
     wait_for_label: bool = False
     """Leave episodes alone until somebody has judged them: cadenza episodes label."""
-    learning: Annotated[Settings, tyro.conf.OmitArgPrefixes] = field(default_factory=Settings)
+    learning: Annotated[Learning, tyro.conf.OmitArgPrefixes] = field(default_factory=Learning)
     offline_updates: int = 0
     """Updates beside those that online rows allow, from the demonstrations alone."""
     export_every: int = 500
@@ -137,12 +149,25 @@ def _check(args: Args) -> None:
         raise SpecError("--disk-gb", args.disk_gb, "above 0")
     if (args.reward is Reward.CLASSIFIER) != (args.classifier is not None):
         raise SpecError("--classifier", str(args.classifier), "goes with --reward classifier")
-    for folder in args.watch:
-        if folder.exists() and not folder.is_dir():
-            raise SpecError("--watch", str(folder), "not a folder")
-    for folder in args.data:
-        if not folder.is_dir():
-            raise SpecError("--data", str(folder), "no such folder")
+    if not args.watch:
+        raise SpecError("--watch", "", "name a folder that episodes come into")
+    for name, folders in (("--watch", args.watch), ("--data", args.data)):
+        for folder in folders:
+            _check_folder(name, folder)
+
+
+def _check_folder(name: str, folder: Path) -> None:
+    """Episodes can be found in it; one that is watched need not be there yet."""
+    try:
+        with os.scandir(folder):
+            pass
+    except FileNotFoundError:
+        if name == "--data":
+            raise SpecError(name, str(folder), "no such folder") from None
+    except NotADirectoryError:
+        raise SpecError(name, str(folder), "not a folder") from None
+    except OSError as error:
+        raise SpecError(name, str(folder), f"cannot be looked into: {error.strerror}") from None
 
 
 def _learner(

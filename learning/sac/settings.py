@@ -49,8 +49,8 @@ class Settings(Section):
     agg: Agg = Agg.PAIR
     """Of the target critics. The actor follows the mean of its critics, and in ``seed`` the lowest."""
     value_scale: bool = False
-    """Divide α · log π − Q by the mean of |Q|, so that the weight of cloning beside it means the same whatever rewards
-    are counted in (Fujimoto and Gu 2021)."""
+    """Divide α · log π − Q by the mean of |Q|, so that the weight of cloning beside it means the same
+    whatever rewards are counted in (Fujimoto and Gu 2021)."""
     value_low: float | None = None
     """The least that anything can be worth, where the rewards tell; no target of the critics lies below."""
     value_high: float | None = None

@@ -106,3 +106,9 @@ def test_a_closed_standard_input_is_an_empty_one() -> None:
     command = f'exec "{sys.executable}" -c "{code}" <&-'
     done = subprocess.run(command, shell=True, capture_output=True, text=True, check=True)  # noqa: S602
     assert done.stdout.splitlines()[-1] == "''"
+
+
+def test_an_example_of_two_lines_is_explained_as_one(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["import", "--help"])
+    assert "--step-s 0.1 --log-std-min -5 --log-std-max 2\n" in capsys.readouterr().out

@@ -110,6 +110,23 @@ def test_bad_arguments_are_one_line(argv: list[str], tmp_path: Path, capsys: pyt
         assert "preparing" not in shown.out, word
 
 
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("--batch=0", "--batch: 0: input should be greater than 0"),
+        ("--utd=nan", "--utd: nan: input should be a finite number"),
+        ("--seed=-5", "--seed: -5: input should be greater than or equal to 0"),
+        ("--critic-hidden=0", "--critic-hidden: 0: input should be greater than 0"),
+        ("--bc-initial=0", "bc_final 0.1 is above bc_initial 0.0"),
+    ],
+)
+def test_bad_learning_numbers_are_one_line_too(
+    argv: list[str], capsys: pytest.CaptureFixture[str], word: str, said: str
+) -> None:
+    assert main([*argv, word]) == 2
+    assert capsys.readouterr().err == f"cadenza learn: {said}\n"
+
+
 def test_what_is_damaged_is_refused_before_the_graphs_are_traced(
     argv: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
