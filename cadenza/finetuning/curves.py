@@ -33,9 +33,8 @@ def draw_curves(runs: Sequence[Run], plan: Plan) -> Figure:
     """Mean over seeds as a line, lowest to highest as a band."""
     with house_style():
         figure = Figure(figsize=(12, 7.4), layout="constrained")
-        seeds = len({run.seed for run in runs})
         figure.suptitle(
-            f"Fine-tuning on the virtual arm: one warm-up, one person, equal robot steps; seeds: {seeds}",
+            "Fine-tuning on the virtual arm: one warm-up and one person for all, compared at equal robot steps",
             fontsize=12,
             fontweight="bold",
         )
@@ -46,7 +45,7 @@ def draw_curves(runs: Sequence[Run], plan: Plan) -> Figure:
         _lines(helped, runs, lambda _, point: point.interventions, "Episodes in which the person stepped in")
         helped.set_ylim(0, 1)
         _lines(value, runs, lambda _, point: point.learned.get("q", np.nan), "Q of what was done")
-        _lines(spread, runs, _entropy, "Spread of the policy: entropy of a number [nat]")
+        _lines(spread, runs, _entropy, "Entropy of one action number [nat]")
         for axes in (helped, value, spread):
             axes.set_xlabel("robot steps")
     return figure
@@ -63,9 +62,9 @@ def _success(axes: Axes, runs: Sequence[Run], plan: Plan) -> None:
     )
     for level, text in ((TUNED_AT_LEAST, "wanted after"), (WARM_AT_MOST, "at most before")):
         axes.axhline(level, color=INK, linewidth=0.8, linestyle=(0, (4, 3)), alpha=0.5)
-        axes.text(1.0, level + 0.01, text, ha="right", fontsize=7.5, color=FAINT, transform=axes.get_yaxis_transform())
+        axes.text(0.005, level + 0.01, text, ha="left", fontsize=7.5, color=FAINT, transform=axes.get_yaxis_transform())
     axes.set(ylim=(0, 1.02), xlabel="robot steps (a person's included)", ylabel="success rate")
-    axes.legend(loc="lower right", frameon=False)
+    axes.legend(loc="upper left", frameon=False, ncols=len(_HUES), bbox_to_anchor=(0.0, 0.93))
 
 
 def _lines(
@@ -78,7 +77,7 @@ def _lines(
             continue
         steps = np.linspace(0, min(run.points[-1].robot_steps for run in runs if run.objective is objective), _GRID)
         values = np.stack([np.interp(steps, curve[:, 0], curve[:, 1], left=np.nan) for curve in curves])
-        name = _NAMES[objective] if labels else None
+        name = f"{_NAMES[objective]} ({len(curves)} seed{'s' if len(curves) != 1 else ''})" if labels else None
         axes.plot(steps, values.mean(0), color=hue, linewidth=2.0, label=name)
         axes.fill_between(steps, values.min(0), values.max(0), color=hue, alpha=0.13, linewidth=0)
     axes.set_title(title, loc="left")
