@@ -38,9 +38,10 @@ def find_episodes(paths: Sequence[Path], none_will_do: bool = False) -> list[Pat
     found = {path: _in(path) for path in paths}
     empty = [path for path, files in found.items() if not files]
     if len(empty) == len(found) and not none_will_do:
-        raise CadenzaError(f"{', '.join(map(str, empty))}: no episodes there")
+        names = ", ".join(map(str, empty))
+        raise CadenzaError(f"{names}: no episodes there; record some: cadenza demos, cadenza collect")
     for path in empty:
-        print(f"{path}: no episodes there", file=sys.stderr)
+        print(f"{path}: no episodes there; record some: cadenza demos, cadenza collect", file=sys.stderr)
     return list(dict.fromkeys(file for files in found.values() for file in files))
 
 

@@ -136,4 +136,4 @@ def test_a_folder_without_episodes_is_named(
 ) -> None:
     assert main(["episodes", *words, str(tmp_path)]) == status
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.endswith(f"{tmp_path}: no episodes there")
+    assert line.endswith(f"{tmp_path}: no episodes there; record some: cadenza demos, cadenza collect")

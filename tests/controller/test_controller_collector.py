@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -24,7 +23,7 @@ from episodes.check import check
 from episodes.outcome import Outcome, Termination
 from episodes.reader import Episode, read_episode
 from episodes.records import Driver, Mode
-from export.bundle import Bundle, read_bundle
+from export.bundle import Bundle
 from spec.robot import Key
 
 pytestmark = pytest.mark.daemon
@@ -231,22 +230,24 @@ def test_a_recorder_that_hangs_costs_its_episode_and_no_other(sessions: Sessions
     assert all(check(path) == [] for path in sessions.files())
 
 
-def test_without_a_recorder_that_can_work_a_session_ends(sessions: Sessions, bundle: Bundle, tmp_path: Path) -> None:
-    """Its successor finds no bundle and says so; nothing would be recorded any more."""
-    copy = tmp_path.parent / f"{tmp_path.name}-bundle"
-    shutil.copytree(bundle.folder, copy)
-    sessions.bundle = read_bundle(copy)
+def test_without_a_recorder_that_can_work_a_session_ends(sessions: Sessions) -> None:
+    """Its successor finds no usable calibration and says so; nothing would be recorded any more."""
+    calibration = sessions.virtual.robot.follower.calibration
+    whole = calibration.read_bytes()
 
     def doing(collector: Collector) -> list[Key | Reward]:
-        if copy.exists() and collector.seconds > 0.5:
-            shutil.rmtree(copy)
+        if calibration.read_bytes() == whole and collector.seconds > 0.5:
+            calibration.write_bytes(b"{")
             kill(collector.run.processes[RECORDER])
         return [Key.QUIT] if collector.now.number > 2 else []
 
-    collector = sessions.run(doing)
+    try:
+        collector = sessions.run(doing)
+    finally:
+        calibration.write_bytes(whole)
     assert collector.now.ending is End.ERROR
     assert [line.termination for line in collector.ledger.lines][:1] == ["recorder_died"]
-    assert any("bundle" in line for line in sessions.lines)
+    assert any(str(calibration) in line for line in sessions.lines)
 
 
 @pytest.mark.parametrize("end", [kill, stop])

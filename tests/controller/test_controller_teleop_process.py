@@ -22,6 +22,8 @@ from spec.arrays import Float
 from spec.robot import Key, Robot
 from spec.robotfile import load_robot
 
+pytestmark = pytest.mark.daemon
+
 RATE_HZ = 50.0
 BASE = np.array([0.0, -0.3, 0.2, -0.8, 0.0, -0.6])
 
