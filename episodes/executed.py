@@ -1,4 +1,4 @@
-"""What the arm was really told to do: derived from what was sent, never from what was asked or wished."""
+"""What the arm was really told to do, and what a policy had asked for: derived from the ticks."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from episodes.records import Flag
+from episodes.records import Driver, Flag
 from spec.arrays import Float
 
 
@@ -24,3 +24,10 @@ def executed_targets(ticks: npt.NDArray[Any]) -> Float:
     left = np.isfinite(sent).all(axis=1) & (ticks["flags"] & int(Flag.WRITE_FAILED) == 0)
     newest = np.maximum.accumulate(np.where(left, np.arange(len(sent)), -1))
     return np.where((newest >= 0)[:, None], sent[np.maximum(newest, 0)], np.nan)
+
+
+def asked_targets(ticks: npt.NDArray[Any]) -> Float:
+    """As :func:`executed_targets`, but where the policy drove what it wanted, before fading and envelope [rad]."""
+    policy = np.asarray(ticks["policy"], dtype=np.float64)
+    drove = (ticks["driver"] == Driver.POLICY) & np.isfinite(policy).all(axis=1)
+    return np.where(drove[:, None], policy, executed_targets(ticks))

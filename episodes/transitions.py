@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from episodes.executed import executed_targets
+from episodes.executed import asked_targets, executed_targets
 from episodes.reader import Episode
 from episodes.records import Driver
 from episodes.windows import (
@@ -52,6 +52,8 @@ class Transitions:
     """Sample that each row begins with; what was seen after it is sample ``at + 1``."""
     action: Float
     """What was executed, in units of the action space, shape (rows, joints)."""
+    wanted: Float
+    """Likewise, but where the policy drove what it asked for, counted from what was executed before."""
     intervention: Bool
     """The person drove when the action was due."""
     reward: Float
@@ -106,6 +108,7 @@ def transitions(
     commands = executed_targets(episode.ticks)
     due = samples.observed_ns + step_ns
     targets, known = action_targets(samples.observed_ns, 1, step_ns, tick_ns, commands)
+    wanted, _ = action_targets(samples.observed_ns, 1, step_ns, tick_ns, asked_targets(episode.ticks))
     reference = commands[samples.tick]
     known = known[:, 0] & np.isfinite(targets[:, 0]).all(axis=-1) & np.isfinite(reference).all(axis=-1)
     known &= ~np.isin(episode.ticks["mode"][samples.tick], RESTING)
@@ -121,6 +124,7 @@ def transitions(
         samples=samples,
         at=at,
         action=np.stack([encode(space, targets[row], reference[row])[0] for row in at]),
+        wanted=np.stack([encode(space, wanted[row], reference[row])[0] for row in at]),
         intervention=np.asarray(driver == Driver.HUMAN),
         reward=_rewards(episode, samples.observed_ns[at], bool(last[-1])),
         terminated=last & episode.ending.terminated,
@@ -220,4 +224,4 @@ def _nothing(cameras: Collection[str]) -> Samples:
 
 def _none(cameras: Collection[str], joints: int) -> Transitions:
     index, flag = np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.bool_)
-    return Transitions(_nothing(cameras), index, np.zeros((0, joints)), flag, np.zeros(0), flag, flag, flag)
+    return Transitions(_nothing(cameras), index, *np.zeros((2, 0, joints)), flag, np.zeros(0), flag, flag, flag)

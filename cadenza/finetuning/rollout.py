@@ -76,7 +76,7 @@ def run_episode(
     if person is not None:
         person.begin(rng)
     left = 0  # steps of the chunk still to go
-    asked = np.zeros((terms.executed, len(arm.commanded)))
+    asked = np.zeros((terms.executed, len(arm.commanded)))  # joint targets
     for step in range(terms.limit if person is None else terms.helped):
         record.see()
         driven = person is not None and (person.watch(late=step >= terms.limit) or pilot is None)
@@ -85,8 +85,8 @@ def run_episode(
             person.drive()
             left = 0
         elif pilot is not None and left == 0:
-            asked = pilot(*record.history(terms.history))
-            arm.offer(_targets(arm, asked, terms.space))
+            asked = _targets(arm, pilot(*record.history(terms.history)), terms.space)
+            arm.offer(np.clip(asked, arm.lower, arm.upper))
             left = terms.executed
         record.act(None if driven else asked[terms.executed - left])
         left = max(0, left - 1)
@@ -97,7 +97,7 @@ def run_episode(
 
 def _targets(arm: LockstepArm, actions: Float, space: ActionSpace) -> Float:
     reference = np.zeros(actions.shape[1]) if space is ActionSpace.JOINT_POSITION else arm.commanded
-    return np.clip(decode(space, np.asarray(actions, dtype=np.float64), reference), arm.lower, arm.upper)
+    return decode(space, np.asarray(actions, dtype=np.float64), reference)
 
 
 class _Record:
@@ -118,15 +118,12 @@ class _Record:
         self._remaining.append(self._arm.remaining_s())
 
     def act(self, asked: Float | None) -> None:
-        """Live the step.
-
-        What a person did is what was executed. What the policy did is what it asked for: were it what the safety
-        envelope made of that, critics would never see the consequence of asking too much.
-        """
+        """Live the step. As in :mod:`learning.replay.cut`, a person's action is what was executed, and the policy's the
+        joint target it asked for [rad], shape (joints,)."""
         before, cut = self._arm.commanded, self._arm.limited
         self._arm.step()
-        executed = encode(self._space, self._arm.commanded[None], before)[0]
-        self._actions.append(executed if asked is None else asked)
+        target = self._arm.commanded if asked is None else asked
+        self._actions.append(encode(self._space, target[None], before)[0])
         self._human.append(asked is None)
         self._cut.append(self._arm.limited - cut)
 

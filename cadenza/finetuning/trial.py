@@ -241,7 +241,7 @@ def fine_tune(bench: Bench, settings: Settings, progress: Callable[[int], None])
     mixed = Mixed(bench.store(settings.window, demonstrations=True), online)
     person, terms = Person(bench.arm, plan.manners), bench.terms(executed)
     update, steps, due = 0, 0, plan.robot_steps / plan.points
-    yield _point(evaluate(bench, driver, executed, plan.episodes), 0, [], [])
+    yield _point(evaluate(bench, driver, executed, plan.episodes), 0, [], [], plan.step_s)
     lived: list[Episode] = []
     said: list[dict[str, float]] = []
     for number in count():
@@ -260,21 +260,23 @@ def fine_tune(bench: Bench, settings: Settings, progress: Callable[[int], None])
         if steps >= due:
             last = steps >= plan.robot_steps
             episodes = plan.episodes if last else plan.episodes_between
-            yield _point(evaluate(bench, driver, executed, episodes), steps, lived, said)
+            yield _point(evaluate(bench, driver, executed, episodes), steps, lived, said, plan.step_s)
             lived, said = [], []
             due += plan.robot_steps / plan.points
             if last:
                 return
 
 
-def _point(trials: list[Episode], steps: int, lived: list[Episode], said: list[dict[str, float]]) -> Point:
+def _point(
+    trials: list[Episode], steps: int, lived: list[Episode], said: list[dict[str, float]], step_s: float
+) -> Point:
     done = [trial.steps for trial in trials if trial.success]
     total = sum(episode.steps for episode in lived)
     keys = {key for one in said for key in one}
     return Point(
         robot_steps=steps,
         success=len(done) / len(trials),
-        time_s=float(np.mean(done)) * 0.1 if done else 0.0,
+        time_s=float(np.mean(done)) * step_s if done else 0.0,
         episodes=len(trials),
         interventions=float(np.mean([episode.interventions > 0 for episode in lived])) if lived else float("nan"),
         human=sum(episode.human for episode in lived) / total if total else float("nan"),

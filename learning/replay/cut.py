@@ -141,12 +141,14 @@ def _rows(episode: Episode, steps: Transitions, config: ActorConfig, source: Sou
     count = len(samples)
     acted = np.zeros(count, dtype=np.bool_)
     acted[at] = True
-    action = np.zeros((count, config.action_dim), dtype=np.float32)
-    action[at] = steps.action
     reward = np.zeros(count, dtype=np.float32)
     reward[at] = steps.reward
     expert, terminated, breaks = (np.zeros(count, dtype=np.bool_) for _ in range(3))
     expert[at] = steps.intervention | (source is Source.DEMONSTRATION)
+    # An example is what was executed. Experience is what the policy asked for: were it what the envelope made of that,
+    # critics would never see the consequence of asking too much.
+    action = np.zeros((count, config.action_dim), dtype=np.float32)
+    action[at] = np.where(expert[at, None], steps.action, steps.wanted)
     terminated[at] = steps.terminated
     breaks[:] = True
     breaks[at] = steps.done | _handed_over(episode, steps, config)

@@ -95,7 +95,10 @@ def test_rows_keep_what_the_policy_asked_for(arm: LockstepArm) -> None:
 
     episode = run_episode(arm, jumps, None, replace(TERMS, limit=4), 3, np.random.default_rng(0))
     assert episode.limited
-    assert np.allclose(episode.rows.action[:4], asked)
+    commanded = episode.rows.state[:, :6] + episode.rows.state[:, 6:12]
+    target = commanded[0] + asked[0]
+    assert np.allclose(episode.rows.action[:4], target - commanded[:4], atol=1e-5)
+    assert episode.rows.action[1, 0] > 0.1, "it still asks for the rest"
     assert episode.rows.reward[0] < 0
 
 

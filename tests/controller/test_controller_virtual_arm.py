@@ -22,6 +22,8 @@ from spec.chunk import Chunk
 from spec.robotfile import load_robot
 from spec.teleop import TeleopSample
 
+pytestmark = pytest.mark.daemon
+
 ROBOT = load_robot(Path(__file__).parents[2] / "robots" / "virtual.yaml", {"control.rate_hz": "100"})
 STEP_NS = 100_000_000
 LIMITS = ROBOT.limits()
@@ -109,8 +111,11 @@ def test_lost_and_corrupt_packets_are_ridden_out_and_counted(virtual: VirtualRob
     assert counted["answers_lost"] > 10
     assert counted["requests_lost"] > 10
     assert ended is Termination.STOPPED
-    assert records[-1].mode == Mode.POLICY
     assert not any(record.flags & Flag.FAULT_LATCHED for record in records)
+    # A joint unheard for several ticks makes the arm wait, at the very end as well as anywhere; it always goes on.
+    drove = np.array([record.mode == Mode.POLICY for record in records])
+    assert drove.mean() > 0.5
+    assert drove[-100:].any()
     assert records[-1].bus_errors > 0
     assert loop.bus_errors == records[-1].bus_errors
     _check_limits(records)

@@ -71,7 +71,7 @@ class Live:
                 tick=number, now_ns=1000 * MS + number * 5 * MS, joints=JOINTS, mode=mode, driver=driver
             )
             record.alpha = float(driver == Driver.HUMAN)
-            for name in ("position", "sent", "human"):
+            for name in ("position", "sent", "human", "policy"):
                 getattr(record, name)[:JOINTS] = self._rng.uniform(-1, 1, JOINTS).tolist()
             record.fresh[:] = [int(fresh)] * 16
             self.ticks.append(record)
@@ -184,8 +184,11 @@ def test_rows_tell_who_drove_and_where_a_chunk_was_cut(live: tuple[Live, Path]) 
     ticks = {record.now_ns: record for record in life.ticks}
     for row in np.flatnonzero(rows.acted):
         due = int(rows.observed_ns[row]) + 100 * MS
-        assert np.allclose(rows.action[row], ticks[due].sent[:JOINTS], atol=1e-6)
-        assert rows.expert[row] == (ticks[due].driver == Driver.HUMAN)
+        by_human = ticks[due].driver == Driver.HUMAN
+        # A person's action is what the arm did; the policy's is what it asked for, whatever the envelope made of it.
+        told = ticks[due].sent if by_human else ticks[due].policy
+        assert np.allclose(rows.action[row], told[:JOINTS], atol=1e-6)
+        assert rows.expert[row] == by_human
         following = int(rows.observed_ns[row + 1]) + 100 * MS
         between = {ticks[t].driver for t in range(due, following + 1, 5 * MS) if t in ticks}
         if not rows.breaks[row]:
@@ -210,9 +213,12 @@ def test_a_policy_that_was_not_asked_at_the_end_hides_how_it_ended(tmp_path: Pat
 
 
 def test_a_demonstration_is_an_example_throughout(live: tuple[Live, Path]) -> None:
-    _, path = live
+    life, path = live
     rows = rows_of_episode(path, config(), Source.DEMONSTRATION)
     assert np.array_equal(rows.expert, rows.acted)
+    ticks = {record.now_ns: record for record in life.ticks}
+    for row in np.flatnonzero(rows.acted):
+        assert np.allclose(rows.action[row], ticks[int(rows.observed_ns[row]) + 100 * MS].sent[:JOINTS], atol=1e-6)
     assert rows.plan is None  # what a policy planned is nothing to learn from
 
 
