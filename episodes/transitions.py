@@ -224,4 +224,5 @@ def _nothing(cameras: Collection[str]) -> Samples:
 
 def _none(cameras: Collection[str], joints: int) -> Transitions:
     index, flag = np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.bool_)
-    return Transitions(_nothing(cameras), index, *np.zeros((2, 0, joints)), flag, np.zeros(0), flag, flag, flag)
+    action = np.zeros((0, joints))
+    return Transitions(_nothing(cameras), index, action, action, flag, np.zeros(0), flag, flag, flag)
