@@ -130,6 +130,9 @@ class Exchange:
             self._adopt(self._inference.recalled(policy), wanted, NOTHING_COMPARED)
             return
         self._trial = Trial(policy, self._robot.control.swap, self._robot.follower.names, self._ranges)
+        if self._trial.refusal is not None:
+            self._refuse(self._trial.refusal)
+            return
         self._news.append(News("swap_trial", wanted.request, f"weights {policy.manifest.weights}: in shadow"))
 
     def paused(self, paused: bool) -> None:

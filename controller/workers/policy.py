@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import math
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -34,6 +36,8 @@ class Policy:
         self._encoder = _session(bundle.encoder, self.manifest.files[self.manifest.encoder])
         self._decoder = _session(bundle.decoder, self.manifest.files[self.manifest.decoder])
         self.provider: str = self._decoder.get_providers()[0]
+        self.think_s = 0.0
+        """Processor time that one look and one chunk take, once warmed up [s]."""
         images = {f"image.{name}" for name in self.manifest.observation.cameras}
         _expect(bundle.encoder, self._encoder, {"state"} | images, {"feature"})
         _expect(bundle.decoder, self._decoder, {"features", "mask", "noise"}, {"actions"})
@@ -68,7 +72,7 @@ class Policy:
         return np.asarray(self._decoder.run(["actions"], feeds)[0][0], dtype=np.float64)
 
     def warm_up(self, rounds: int = 3) -> None:
-        """Run both graphs on zeros, so that the first real chunk is not the slow one.
+        """Run both graphs on zeros, so that the first real chunk is not the slow one, and see how long they take.
 
         Raises:
             SpecError: a graph fails, or answers in another shape than the manifest says.
@@ -77,7 +81,9 @@ class Policy:
         state = np.zeros(observation.state_dim(len(self.manifest.joints)), dtype=np.float32)
         images = {name: np.zeros((i.height, i.width, 3), np.uint8) for name, i in observation.cameras.items()}
         mask = np.ones(observation.history, dtype=np.bool_)
+        self.think_s = math.inf
         for _ in range(rounds):
+            begun_s = time.thread_time()  # of this thread alone: other programs make no policy slow
             try:
                 feature = self.encode(state, images)
                 actions = self.decode(np.repeat(feature[None], observation.history, axis=0), mask)
@@ -87,6 +93,7 @@ class Policy:
                 raise SpecError(
                     f"bundle {self.manifest.name}", (feature.shape, actions.shape), "shapes differ from the manifest's"
                 )
+            self.think_s = min(self.think_s, time.thread_time() - begun_s)
 
 
 def _session(path: Path, sha256: str) -> Any:

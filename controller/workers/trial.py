@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +16,12 @@ from spec.arrays import Float
 from spec.errors import MisfitError
 from spec.manifest import Manifest
 from spec.robot import Swap
+
+SLOWEST = 0.5
+"""Share of a policy step that a candidate may think for. It thinks after what drives, in the same thread: what takes
+longer would make the next chunk of what drives late."""
+_LATE = 3
+"""Slow looks in a row are no accident; chunks reach further than that, so the arm does not notice."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,14 +57,24 @@ class Trial:
         bounds: how far it may be apart, and over how many chunks.
         names: of the joints.
         ranges: of the joints [rad], shape (joints,).
+        clock: seconds of any beginning.
     """
 
-    def __init__(self, policy: Policy, bounds: Swap, names: Sequence[str], ranges: Float) -> None:
+    def __init__(
+        self,
+        policy: Policy,
+        bounds: Swap,
+        names: Sequence[str],
+        ranges: Float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.policy = policy
         self.mind = Mind(policy)
         self.chunks = 0
-        self.refusal: str | None = None
+        self.refusal = self._too_slow(policy.think_s)
         """Why it must not drive."""
+        self._clock = clock
+        self._late = 0
         self._names, self._bounds = tuple(names), bounds
         self._most = np.minimum(bounds.max_rad, bounds.max_share * ranges)
         self._squares = np.zeros(len(names))
@@ -83,10 +100,16 @@ class Trial:
             return
         self._since_ns = look.observed_ns if self._since_ns is None else self._since_ns
         self._seen_ns = look.observed_ns
+        begun_s = self._clock()
         try:
             mine = self.mind.think(look)
         except Exception as error:  # noqa: BLE001 (whatever a foreign graph brings about, the policy that drives goes on)
             self.refusal = f"does not run: {type(error).__name__}: {' '.join(str(error).split())[:200]}"
+            return
+        slow = self._too_slow(self._clock() - begun_s)
+        self._late = 0 if slow is None else self._late + 1
+        if self._late >= _LATE:
+            self.refusal = slow
             return
         if not np.isfinite(mine).all():
             self.refusal = f"says NaN, after {self.chunks} chunks"
@@ -115,6 +138,15 @@ class Trial:
     def distance(self) -> Distance:
         rms = np.sqrt(self._squares / max(1, self._actions))
         return Distance(self.chunks, tuple(rms.tolist()), tuple(self._largest.tolist()))
+
+    def _too_slow(self, think_s: float) -> str | None:
+        step_s = self.policy.manifest.action.step_s
+        if think_s <= SLOWEST * step_s:
+            return None
+        return (
+            f"thinks for {think_s * 1e3:.0f} ms, at most {SLOWEST * step_s * 1e3:.0f} ms "
+            f"({SLOWEST:g} of a policy step): what drives would lose chunks"
+        )
 
     def _too_far(self) -> str | None:
         """A single action beyond its bound is enough; the RMS is judged over all chunks."""

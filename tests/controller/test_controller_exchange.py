@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
+from itertools import chain, count
 from pathlib import Path
 
 import numpy as np
@@ -400,6 +403,55 @@ def test_a_load_that_blows_up_in_some_new_way_is_a_refusal(robot: Robot, first: 
     rig.want(bundles())
     rig.steps(2)
     assert "cannot be loaded: MemoryError" in rig.news[0].text
+
+
+def test_a_candidate_that_thinks_too_long_gets_no_trial(
+    robot: Robot, first: Bundle, bundles: Bundles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It thought between the chunks of the policy that drives, and made every one of them late."""
+    rig = Rig(robot, first)
+    rig.steps(1)
+    for weights, seconds in ((8, [9.0, 0.06, 0.07]), (9, [9.0, 0.04, 9.0])):
+        readings = chain.from_iterable((0.0, second) for second in seconds)
+        monkeypatch.setattr(time, "thread_time", partial(next, readings))
+        rig.want(bundles(weights, ramp=0.02))
+        rig.steps(TRIAL + 2)
+    assert rig.kinds == ["swap_refused", "swap_trial", "swap"]
+    why = "thinks for 60 ms, at most 50 ms (0.5 of a policy step): what drives would lose chunks"
+    assert rig.news[0].text == f"weights 8: {why}; weights 7 go on"
+    assert set(rig.versions) == {7, 9}
+
+
+def test_what_drove_before_is_gone_back_to_however_slow_it_is(
+    robot: Robot, first: Bundle, bundles: Bundles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig = Rig(robot, bundles())
+    monkeypatch.setattr(time, "thread_time", partial(next, count(0.0, 5.0)))
+    rig.want(first, back=True)
+    rig.steps(2)
+    assert rig.kinds == ["rollback"]
+
+
+@pytest.mark.parametrize("paused", [False, True])
+def test_a_candidate_that_grows_slow_in_its_trial_is_refused_at_the_third_slow_look(
+    robot: Robot, first: Bundle, bundles: Bundles, paused: bool
+) -> None:
+    """One slow look or two may be another program's."""
+    rig = Rig(robot, first)
+    rig.pause(paused)
+    rig.want(bundles(ramp=0.02))
+    rig.exchange.turn()
+    assert rig.exchange._trial is not None
+    seconds = iter([0.01, 0.3, 0.3, 0.01, 0.3, 0.3, 0.07])
+    readings = chain.from_iterable((0.0, second) for second in seconds)
+    rig.exchange._trial._clock = partial(next, readings)
+    rig.exchange._trial._bounds = robot.control.swap.model_copy(update={"chunks": 100})
+    rig.steps(6)
+    assert rig.kinds == ["swap_trial"]
+    rig.steps(2)
+    assert rig.kinds == ["swap_trial", "swap_refused"]
+    assert "weights 8: thinks for 70 ms, at most 50 ms" in rig.news[1].text
+    assert rig.versions == ([] if paused else [7] * 8)
 
 
 def test_a_graph_that_breaks_on_what_the_arm_sees_is_a_refusal(robot: Robot, first: Bundle, bundles: Bundles) -> None:
