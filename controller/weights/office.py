@@ -6,8 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from controller.weights.checks import Checks
 from controller.weights.desk import Client, Desk
-from controller.weights.rollout import Checks, Rollout, Said
+from controller.weights.rollout import Rollout, Said
 from export.bundle import Bundle
 
 

@@ -1,19 +1,20 @@
 """The bundles of one run: which drives, which drove before, which is to be next.
 
 Knows nothing of processes: orders to the inference process go through a function, its answers come to :meth:`heard`.
-Whatever takes time (reading a shelf, hashing a bundle) happens elsewhere, see :class:`Checks`.
+Whatever takes time (reading a shelf, hashing a bundle) happens elsewhere, see :mod:`controller.weights.checks`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from controller.weights.checks import Checked
 from export.bundle import Bundle, read_bundle
 from export.shelf import Newest, open_newest, read_newest
 from spec.errors import CadenzaError
@@ -23,9 +24,6 @@ LOOK_S = 1.0
 PATIENCE_S = 10.0
 """A candidate from a shelf makes way for a newer one after this time [s]. A trial takes one or two; a learner that
 offers faster than that would otherwise never see any of its weights drive."""
-
-Checked = Bundle | Newest | None
-"""What a shelf offers, or a bundle whose every hash was right."""
 
 
 @dataclass(slots=True, eq=False)
@@ -39,6 +37,9 @@ class Request:
     """The bundle, in words."""
     state: str = "checking"
     """Then ``loading`` and ``shadow``."""
+    checking: Future[Checked] | None = None
+    offered: int = -1
+    """What the shelf had offered when it was asked for."""
     bundle: Bundle | None = None
     since_s: float = 0.0
     """Monotonic [s]."""
@@ -59,29 +60,6 @@ class Said:
     recorded: bool = False
     """The inference process has put it on record, and that is told already."""
     distance: dict[str, Any] = field(default_factory=dict)
-
-
-class Checks:
-    """Runs what takes time, one after the other, beside a run."""
-
-    def __init__(self) -> None:
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="weights")
-
-    def __call__(self, work: Callable[[], Checked]) -> Future[Checked]:
-        return self._pool.submit(_looked_at, work)
-
-    def close(self) -> None:
-        self._pool.shutdown(wait=False, cancel_futures=True)
-
-
-def _looked_at(work: Callable[[], Checked]) -> Checked:
-    """Whatever a foreign folder brings about, the run goes on."""
-    try:
-        return work()
-    except CadenzaError:
-        raise
-    except Exception as error:
-        raise CadenzaError(f"cannot be looked at: {type(error).__name__}: {error}") from error
 
 
 class Rollout:
@@ -110,8 +88,10 @@ class Rollout:
         self._refused: list[str] = []
         self._requests = 0
         self._request: Request | None = None
+        """In hand."""
+        self._wish: Request | None = None
+        """What the operator named and nobody has looked at yet. Until it is found whole, everything goes on."""
         self._told: dict[int, Request] = {}
-        self._checking: Future[Checked] | None = None
         self._looking: Future[Checked] | None = None
         self._look_s = 0.0
         self._floor = -1
@@ -126,14 +106,16 @@ class Rollout:
 
     def swap(self, folder: Path) -> int:
         """Have a bundle drive, whatever its version; returns the number of the request."""
-        request = self._begin("operator", folder.name)
-        self._floor = max(self._floor, self._offered)
-        self._checking = self._check(partial(read_bundle, folder))
-        return request.number
+        self._drop_wish()
+        self._wish = self._asked("operator", folder.name)
+        self._wish.offered = self._offered
+        self._wish.checking = self._check(partial(read_bundle, folder))
+        return self._wish.number
 
     def roll_back(self) -> int:
         """Have the bundle drive that drove before. Nothing is followed until something newer than all so far comes."""
-        request = self._begin("rollback", "the one before")
+        self._drop_wish()
+        request = self._begin(self._asked("rollback", "the one before"))
         self._floor = max(self._floor, self._offered, self.driving.weights)
         if not self._behind:
             self._settle(request, f"weights {self.driving.weights} are the first of this run; nothing to go back to")
@@ -156,7 +138,7 @@ class Rollout:
 
     def status(self) -> dict[str, Any]:
         """JSON-able."""
-        request = self._request
+        request = self._request or self._wish
         return {
             "driving": self.driving.weights,
             "bundle": str(self.driving.folder),
@@ -186,13 +168,14 @@ class Rollout:
             now_s: monotonic [s].
             ready: whether the inference process takes orders.
         """
+        if self._wish is not None and _done(self._wish.checking):
+            self._take(self._wish)
         self._look_at_shelf(now_s)
         request = self._request
         if request is None:
             return
-        if self._checking is not None and self._checking.done():
-            checking, self._checking = self._checking, None
-            self._take(request, checking)
+        if _done(request.checking):
+            self._take(request)
         if request is self._request and request.bundle is not None and not request.told and ready:
             bundle = request.bundle
             request.told = self._tell(
@@ -256,16 +239,20 @@ class Rollout:
 
     # -- inside
 
-    def _begin(self, by: str, what: str) -> Request:
-        """A new wish takes the place of an older one."""
+    def _asked(self, by: str, what: str) -> Request:
+        self._requests += 1
+        return Request(self._requests, by, what)
+
+    def _begin(self, request: Request) -> Request:
+        """Take it in hand, in the place of an older one."""
         if self._request is not None:
             self._settle(self._request, "another one came in its place", bar=False)
-        self._requests += 1
-        if self._checking is not None:
-            self._checking.cancel()
-            self._checking = None
-        self._request = Request(self._requests, by, what)
-        return self._request
+        self._request = request
+        return request
+
+    def _drop_wish(self) -> None:
+        if self._wish is not None:
+            self._settle(self._wish, "another one came in its place", bar=False)
 
     def _look_at_shelf(self, now_s: float) -> None:
         if self.shelf is None or not self.following:
@@ -301,36 +288,53 @@ class Rollout:
             )
         if not goes_back and newest.weights <= max(self._floor, self.driving.weights):
             return
-        busy = self._request
+        busy = self._wish or self._request
         if busy is not None and busy.by == "shelf" and busy.what == newest.bundle:
             return
         if busy is not None and (busy.by != "shelf" or now_s < busy.since_s + PATIENCE_S):
             self._heeded = None  # what is in hand goes first; then this one
             return
         assert self.shelf is not None  # noqa: S101 (it was looked at)
-        self._begin("shelf", newest.bundle).since_s = now_s
-        self._checking = self._check(partial(open_newest, self.shelf, newest))
+        request = self._begin(self._asked("shelf", newest.bundle))
+        request.since_s, request.offered = now_s, newest.weights
+        request.checking = self._check(partial(open_newest, self.shelf, newest))
 
-    def _take(self, request: Request, checking: Future[Checked]) -> None:
+    def _take(self, request: Request) -> None:
         """A bundle was looked at whole."""
         try:
-            found = checking.result()
+            found = self._found(request)
         except CadenzaError as error:
-            if request.by == "shelf" and self._heeded is not None:
-                self._floor = max(self._floor, self._heeded.weights)
+            if request.by == "shelf":
+                self._floor = max(self._floor, request.offered)
             self._settle(request, str(error))
             return
+        if request is self._wish:
+            self._wish = None
+            self._floor = max(self._floor, request.offered)
+            self._begin(request)
+        request.bundle, request.state = found, "loading"
+        known = found.weights in self._drove
+        request.back = request.by == "shelf" and known and found.weights < self.driving.weights
+
+    def _found(self, request: Request) -> Bundle:
+        """The bundle that was looked at. Raises CadenzaError where it must not drive."""
+        assert request.checking is not None  # noqa: S101 (it is done)
+        checking, request.checking = request.checking, None
+        found = checking.result()
         assert isinstance(found, Bundle)  # noqa: S101 (that is what was asked)
         known = self._drove.get(found.weights)
         if known is not None and known.sha256 != found.sha256:
-            self._settle(request, f"weights {found.weights} drove in this run already, with other content")
-            return
-        request.bundle, request.state = found, "loading"
-        request.back = request.by == "shelf" and known is not None and found.weights < self.driving.weights
+            raise CadenzaError(f"weights {found.weights} drove in this run already, with other content")
+        return found
 
     def _settle(self, request: Request, why: str, *, bar: bool = True) -> None:
         """It is not to drive."""
-        self._request = None
+        if request is self._wish:
+            self._wish = None
+        else:
+            self._request = None
+        if request.checking is not None:
+            request.checking.cancel()
         if request.number in self._told:
             self._tell(do="forget", request=request.number)
         text = f"{request.what}: {why}"
@@ -379,3 +383,7 @@ class Rollout:
 
     def _say(self, kind: str, text: str) -> None:
         self._said.append(Said(kind, text))
+
+
+def _done(checking: Future[Checked] | None) -> bool:
+    return checking is not None and checking.done()

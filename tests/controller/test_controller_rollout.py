@@ -15,9 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_bundle import write_tiny_bundle
 
+from controller.weights.checks import Checks
 from controller.weights.desk import SOCKET, Client, Desk, connected
 from controller.weights.office import Office
-from controller.weights.rollout import Checks, Rollout, Said
+from controller.weights.rollout import Rollout, Said
 from export.bundle import Bundle
 from export.shelf import NEWEST_FILE, bundle_name, offer
 from spec.errors import CadenzaError
@@ -172,12 +173,73 @@ def test_what_is_in_shadow_is_called_off_by_another_wish(run: Run, shelf: Path, 
         case "back":
             run.rollout.roll_back()
         case "swap":
-            run.rollout.swap(shelf / "nowhere")
+            run.rollout.swap(write_tiny_bundle(shelf / "mine", JOINTS, weights=50).folder)
         case _:
             run.rollout.follow(False)
     assert "swap_refused" in run.look()
     assert run.forgotten == [run.told[0]["request"]]
-    assert run.rollout.status()["candidate"] is None
+    assert [command["weights"] for command in run.told[1:]] == ([50] if wish == "swap" else [])
+
+
+@pytest.mark.parametrize("state", ["shadow", "loading", "on the shelf"])
+def test_a_mistyped_path_leaves_everything_as_it_was(run: Run, shelf: Path, state: str) -> None:
+    """It took the place of the shelf's candidate, which then was not taken from the shelf again."""
+    put(shelf, 2)
+    if state != "on the shelf":
+        run.look()
+    if state == "shadow":
+        run.hear("swap_trial")
+    before = run.rollout.status()
+    number = run.rollout.swap(shelf / "nowhere")
+    run.look(1)
+    refused = [one for one in run.said if one.kind == "swap_refused"]
+    assert [(one.request, one.settled) for one in refused] == [(number, True)]
+    assert refused[0].text.startswith("nowhere: ")
+    assert run.forgotten == []
+    if state != "on the shelf":
+        assert run.rollout.status() == before
+    run.drive(2)
+    assert [command["weights"] for command in run.told] == [2]
+
+
+def test_while_a_bundle_is_looked_at_the_candidate_goes_on_and_the_last_wish_counts(
+    run: Run, shelf: Path, tmp_path: Path
+) -> None:
+    put(shelf, 2)
+    run.look()
+    slow: list[Future[Any]] = []
+
+    def later(_: Callable[[], Any]) -> Future[Any]:
+        slow.append(Future())
+        return slow[-1]
+
+    run.rollout._check, at_hand = later, run.rollout._check
+    first = run.rollout.swap(tmp_path / "a")
+    run.rollout.swap(tmp_path / "b")
+    run.rollout._check = at_hand
+    run.look()
+    (dropped,) = [one for one in run.said if one.settled]
+    assert (dropped.request, dropped.text) == (first, "a: another one came in its place")
+    assert slow[0].cancelled()
+    run.hear("swap")
+    assert run.rollout.driving.weights == 2
+    assert run.rollout.status()["candidate"] == {"what": "b", "by": "operator", "state": "checking"}
+    put(shelf, 3)
+    run.look()
+    assert len(run.told) == 1, "the operator's goes first"
+    slow[1].set_result(write_tiny_bundle(tmp_path / "b", JOINTS, weights=50))
+    run.drive(50)
+
+
+def test_a_wish_that_is_looked_at_is_dropped_for_the_way_back(run: Run, shelf: Path, tmp_path: Path) -> None:
+    put(shelf, 2)
+    run.drive(2)
+    wish = run.rollout.swap(write_tiny_bundle(tmp_path / "mine", JOINTS, weights=50).folder)
+    run.rollout.roll_back()
+    run.look()
+    assert [one.request for one in run.said if one.kind == "swap_refused"] == [wish]
+    run.drive(1)
+    assert run.drove == [1, 2, 1]
 
 
 def test_who_is_asked_to_go_back_and_dies_starts_again_with_what_was_before(run: Run, shelf: Path) -> None:
@@ -200,10 +262,15 @@ def test_what_can_not_be_gone_back_to_is_passed_over(run: Run, shelf: Path) -> N
         run.drive(weights)
     run.rollout.roll_back()
     run.look()
+    assert run.told[-1]["weights"] == 2
     run.hear("swap_refused")
-    run.look()
+    assert run.look() == ["swap_refused"]
+    assert run.rollout.driving.weights == 3
     run.rollout.roll_back()
-    run.drive(1)
+    run.look()
+    assert [command["weights"] for command in run.told] == [2, 3, 2, 1]
+    run.hear("rollback")
+    assert run.drove == [1, 2, 3, 1]
 
 
 @pytest.mark.parametrize("harm", [FileNotFoundError, ValueError, MemoryError])
