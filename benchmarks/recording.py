@@ -20,7 +20,7 @@ import numpy as np
 
 from benchmarks.rig import percentiles
 from benchmarks.stand_ins.daemon import RATE_HZ, Observer, StandInDaemon, full_rate_robot
-from controller.supervisor import RECORDER
+from controller.dictation import RECORDER
 from episodes.reader import read_episode
 from spec.arrays import Float
 

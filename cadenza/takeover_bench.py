@@ -87,7 +87,7 @@ class TakeoverBench:
         run.order(Order.HOME)
         self._until(lambda: run.watch.mode is Mode.HOLD and run.watch.speed() < 1e-3, "reach the start pose")
         self._new_scene()
-        if not run.begin_episode(path, {"task": "push", "source": "takeover bench"}):
+        if not run.recorder.open(path, {"task": "push", "source": "takeover bench"}):
             raise CadenzaError(f"{run.out}: no room to record")
         self._answer("opened")
         run.order(Order.MARK)
@@ -101,7 +101,7 @@ class TakeoverBench:
         run.follow(False)
         run.order(Order.HOLD)
         self._until(lambda: run.watch.mode is Mode.HOLD and run.watch.speed() < 1e-3, "come to rest")
-        run.end_episode(Outcome.UNLABELLED, Termination.OPERATOR, {})
+        run.recorder.close(Outcome.UNLABELLED, Termination.OPERATOR, {})
         self._answer("closed")
 
     def _answer(self, kind: str) -> None:

@@ -144,15 +144,15 @@ class Session:
 
     def _open(self, path: Path, labels: Mapping[str, str]) -> None:
         """Begin the recording. Whatever befell the recorder before is over once it is ready."""
-        if not self._wait(lambda: self._run.recorder_ready, ANSWER_S):
+        if not self._wait(lambda: self._run.recorder.ready, ANSWER_S):
             raise _BrokenError(Termination.RECORDER_DIED)
         self._answers.clear()
-        if not self._run.begin_episode(path, labels):
+        if not self._run.recorder.open(path, labels):
             raise _BrokenError(Termination.DISK_FULL)
         self._recording = True
         opened = {"kind": "opened", "path": str(path)}
         if not self._wait(lambda: opened in self._answers, ANSWER_S):
-            self._run.replace_recorder()
+            self._run.recorder.replace()
             raise _BrokenError(Termination.RECORDER_DIED)
         self._run.order(Order.MARK)
 
@@ -187,7 +187,7 @@ class Session:
 
     def _close(self, path: Path, outcome: Outcome, ended: Termination, seconds: float) -> dict[str, Any]:
         """What became of the recording, in the recorder's words; empty where it has none."""
-        self._run.end_episode(outcome, ended, {"seconds": f"{seconds:.3f}"})
+        self._run.recorder.close(outcome, ended, {"seconds": f"{seconds:.3f}"})
         deadline = time.monotonic() + ANSWER_S
         while time.monotonic() < deadline:
             self._answers += self._run.poll()
@@ -195,13 +195,13 @@ class Session:
                 late = answer.get("path") not in {None, str(path)}  # about an episode that was given up before
                 if answer["kind"] in {"died", "failed", "closed"} and not late:
                     return answer
-        self._run.replace_recorder()
+        self._run.recorder.replace()
         return {}
 
     def _lost(self, path: Path, ended: Termination, seconds: float, full: bool) -> EpisodeResult:
         """The recorder died or gave up: what is on the disk is recovered."""
         time.sleep(FIRST_BACKOFF_S)
-        self._run.recover()
+        self._run.recorder.recover()
         if ended in {Termination.DONE, Termination.TIME_LIMIT}:
             ended = Termination.DISK_FULL if full else Termination.RECORDER_DIED
         return EpisodeResult(path if path.exists() else None, Outcome.ABORTED, ended, seconds, {})

@@ -6,29 +6,26 @@ is for a person to decide.
 
 from __future__ import annotations
 
-import shutil
 import signal
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, Self
 
-from controller.exploration import Exploration
+from controller.dictation import RECORDER, Dictation, check_room
 from controller.snapshot import STATE
-from controller.sources import ChunkSource, policy_source
+from controller.sources import ChunkSource
 from controller.watch import Silence, Watch
 from controller.weights.office import Office
+from controller.weights.steward import Steward
 from controller.wiring.crew import Crew
 from controller.wiring.ipc import Node, new_namespace, remove_namespace, sweep
 from controller.wiring.topics import EVENTS, ORDERS, Topic, topics
-from controller.workers.disk import DiskBounds
 from controller.workers.playback import PACE
 from episodes.records import Order, OrderRecord
-from episodes.recovery import Recovered, recover_folder
 from episodes.schema.cadenza_pb2 import Event
 from export.bundle import Bundle
 from spec.errors import CadenzaError, DeviceError
@@ -43,9 +40,7 @@ STOP_S = 4.0
 SILENT_S = 1.5
 """A control process that lives but has not ticked for so long hangs [s]. To engage takes it a few tenths; the
 servos' Bus Watchdog has long stopped the arm by then."""
-LEAST_FREE_BYTES = DiskBounds().begin
-
-CONTROL, RECORDER, TELEOP = "control", "recorder", "teleop"
+CONTROL, TELEOP = "control", "teleop"
 
 
 class Supervisor:
@@ -76,23 +71,23 @@ class Supervisor:
         teleop: bool = False,
     ) -> None:
         self.robot, self.out = robot, out
-        self.episodes_folder = out / "episodes"
         self.say = say
         self.keys: list[str] = []
         """Session keys (:class:`spec.robot.Key`) that went down on teleoperation devices, for the session to take."""
         self._source, self._bundle, self._follow, self._teleop = source, bundle, follow, teleop
-        self._office: Office | None = None
+        self._steward: Steward | None = None
         self._namespace = new_namespace()
         self._robot_file = out / "robot.resolved.json"
         common = ("--robot", str(self._robot_file), "--namespace", self._namespace)
         self._crew = Crew(common, out / "logs")
         self.processes = self._crew.processes
-        self.recovered: list[Recovered] = []
+        labels = {} if source is None or source.explore is None else source.explore.labels
+        self.recorder = Dictation(self._crew, out, say, labels, self._driving_bundle, self._end)
+        self.episodes_folder = self.recorder.folder
         self.interrupts = 0
         """How often somebody asked for the end."""
         self.startup_s = 0.0
         self._orders_sent = 0
-        self._following = False
         self._closing = False
         self._silence = Silence()
         self._messages: list[tuple[str, dict[str, Any]]] = []
@@ -131,43 +126,12 @@ class Supervisor:
                 self.say(message["text"])
             if name == TELEOP and message["kind"] == "key":
                 self.keys.append(message["key"])
-            if self._source is not None and name == self._source.name:
-                self._heed_source(name, message)
+            if self._steward is not None and name == self._steward.name:
+                self._steward.heed(message)
         self._messages.clear()
-        self._look_after_weights()
+        self._tell_weights()
         self._crew.measure()
         return said
-
-    def _heed_source(self, name: str, message: dict[str, Any]) -> None:
-        """A successor of one that dies starts with the bundle that drives now, paused or not as it is now."""
-        kind = message["kind"]
-        if kind == "ready":
-            self.follow(self._following)
-        if self._office is None:
-            return
-        if kind in {"swap_trial", "swap", "rollback", "swap_refused"}:
-            rollout = self._office.rollout
-            rollout.heard(kind, message)
-            self._brief(name, rollout.driving)
-        elif kind == "died" and self._office.rollout.died():
-            self._brief(name, self._office.rollout.driving)
-
-    def _look_after_weights(self) -> None:
-        """Hear the operator and the shelf. Where what drives cannot be loaded again, the one before is."""
-        if self._office is None or self._source is None:
-            return
-        name = self._source.name
-        for said in self._office.look(time.monotonic(), ready=self._crew.is_ready(name)):
-            if not said.recorded:
-                self.say(f"weights: {said.text}")
-                self._event(time.monotonic_ns(), said.kind, said.text)
-        source = self.processes[name]
-        if source.refusal is not None and not source.alive and self._office.rollout.step_back():
-            self._brief(name, self._office.rollout.driving)
-
-    def _brief(self, name: str, bundle: Bundle) -> None:
-        """What the next inference process is to begin with: another bundle, the same exploration."""
-        self._crew.brief(name, *policy_source(bundle, self._explore).arguments)
 
     @property
     def interrupted(self) -> bool:
@@ -177,16 +141,6 @@ class Supervisor:
     def driving(self) -> bool:
         """Whether the control process lives."""
         return self.processes[CONTROL].alive
-
-    @property
-    def recorder_ready(self) -> bool:
-        """Whether the recorder lives and takes orders."""
-        return self._crew.is_ready(RECORDER)
-
-    @property
-    def recorder_gone(self) -> bool:
-        """Whether it has said that it cannot work: no other takes its place."""
-        return self.processes[RECORDER].refusal is not None
 
     def order(self, order: Order) -> int:
         """Send one order to the control loop; returns when [ns]."""
@@ -198,75 +152,12 @@ class Supervisor:
 
     def follow(self, following: bool) -> None:
         """Have the source make chunks, or not. Does nothing where there is none."""
-        self._following = following
-        if self._source is None:
-            return
-        source = self.processes[self._source.name]
-        if following:
-            source.tell(do="resume", sequence=self.watch.next_chunk)
-        else:
-            source.tell(do="pause")
-
-    def begin_episode(
-        self, path: Path, labels: Mapping[str, str], *, preroll_s: float = 0.0, rotate_mb: float | None = None
-    ) -> bool:
-        """Have the recorder open an episode; it answers ``opened`` or ``failed``. False: the disk has no room.
-
-        Args:
-            path: of the closed file.
-            labels: free facts.
-            preroll_s: begin with so much of the past, as far as it is kept in memory [s].
-            rotate_mb: go on in another file whenever one is this large; it says ``rotated``. None: never.
-        """
-        try:
-            check_room(self.out)
-        except CadenzaError as error:
-            self.say(str(error))
-            return False
-        options = {"preroll_s": preroll_s, "rotate_mb": rotate_mb}
-        wanted = {name: value for name, value in options.items() if value} | self._manifest
-        self.processes[RECORDER].tell(do="open", path=str(path), labels=self._labelled(labels), **wanted)
-        return True
-
-    def end_episode(self, outcome: str, termination: str, facts: dict[str, str], reward: float | None = None) -> None:
-        """Have the recorder close it; it answers ``closed`` or ``failed``. Reward None: by the outcome."""
-        if self.recorder_ready:  # the successor of a dead one has nothing to close
-            recorder = self.processes[RECORDER]
-            recorder.tell(do="close", outcome=outcome, termination=termination, facts=facts, reward=reward)
-
-    def replace_recorder(self) -> None:
-        """End the recorder, which has not answered in its time: another takes its place, and its file can be recovered.
-
-        One that is only slow would go on recording what was given up.
-        """
-        if self.recorder_ready:
-            self._end(RECORDER, "no answer")
-
-    def keep_ring(self, seconds: float) -> None:
-        """Have the recorder keep the newest so many seconds in memory."""
-        self.processes[RECORDER].tell(do="ring", seconds=seconds)
-
-    def save_ring(self, path: Path, labels: Mapping[str, str]) -> bool:
-        """Have it write them as an episode; it answers ``saved`` or ``save_failed``. False: it is gone."""
-        wanted = {"path": str(path), "labels": self._labelled(labels)}
-        return self.processes[RECORDER].tell(do="save", **wanted, **self._manifest)
+        if self._steward is not None:
+            self._steward.follow(following)
 
     def note(self, kind: str, text: str) -> None:
         """Put something the session knows on record: a reward, a label."""
         self._event(time.monotonic_ns(), kind, text)
-
-    def recover(self) -> list[Recovered]:
-        """Save what a killed recorder left."""
-        try:
-            found = recover_folder(self.episodes_folder)
-        except (CadenzaError, OSError) as error:
-            self.say(f"episodes: cannot recover: {error}")
-            return []
-        for item in found:
-            saved = item.episode is not None
-            self.say(f"recovered {item.messages} records of {item.part.name}" if saved else item.damage)
-        self.recovered += found
-        return found
 
     def report(self) -> dict[str, Any]:
         """Everything counted so far; complete after :meth:`close`. JSON-able."""
@@ -277,26 +168,10 @@ class Supervisor:
             "realtime": ready.get("realtime", []),
             "realtime_missing": ready.get("missing", []),
             **self.watch.tally.as_dict(),
-            **({} if self._office is None else {"weights": self._office.rollout.report()}),
-            **({} if self._explore is None else {"explore": asdict(self._explore)}),
-            "recovered": [str(item.episode) for item in self.recovered if item.episode],
+            **({} if self._steward is None else self._steward.report()),
+            "recovered": [str(item.episode) for item in self.recorder.recovered if item.episode],
             **self._crew.report(),
         }
-
-    @property
-    def _explore(self) -> Exploration | None:
-        return None if self._source is None else self._source.explore
-
-    def _labelled(self, labels: Mapping[str, str]) -> dict[str, str]:
-        """With what the chunks of this run can be made again from."""
-        return {**labels, **({} if self._explore is None else self._explore.labels)}
-
-    @property
-    def _manifest(self) -> dict[str, Any]:
-        """Of the bundle that drives, for the recorder."""
-        if self._office is None:
-            return {}
-        return {"manifest": self._office.rollout.driving.manifest.model_dump(mode="json")}
 
     # -- starting
 
@@ -304,15 +179,14 @@ class Supervisor:
         try:
             self.out.mkdir(parents=True, exist_ok=True)
             check_room(self.out)
-            if self._source is not None and self._bundle is not None:
-                tell = partial(self._tell_source, self._source.name)
-                self._office = Office(self._bundle, self._follow, self.out, tell)
-                self._last.callback(self._office.close)
+            if self._source is not None:
+                office = self._open_office(self._source)
+                self._steward = Steward(self._source, self._crew, office, lambda: self.watch.next_chunk)
             write_atomically(self._robot_file, self.robot.model_dump_json(indent=2).encode())
         except OSError as error:
             raise CadenzaError(f"{self.out}: cannot write there: {error.strerror}; choose another --out") from None
         sweep()
-        self.recover()
+        self.recorder.recover()
         for number in (signal.SIGINT, signal.SIGTERM):
             self._last.callback(signal.signal, number, signal.signal(number, self._interrupt))
         self._last.callback(remove_namespace, self._namespace)
@@ -321,6 +195,13 @@ class Supervisor:
         self._orders = self._node.publisher(ORDERS)
         self._events = self._node.publisher(EVENTS)
         self.watch = Watch(self._node, len(self.robot.follower.joints))
+
+    def _open_office(self, source: ChunkSource) -> Office | None:
+        if self._bundle is None:
+            return None
+        office = Office(self._bundle, self._follow, self.out, partial(self._tell_process, source.name))
+        self._last.callback(office.close)
+        return office
 
     def _topics(self) -> dict[str, Topic]:
         return topics(self.robot) if self._source is None else topics(self.robot, 1.0 / self._source.step_s)
@@ -350,7 +231,7 @@ class Supervisor:
     def _add(self, name: str, module: str, *arguments: str) -> None:
         self._crew.add(name, module, *arguments)
 
-    def _tell_source(self, name: str, **command: Any) -> bool:
+    def _tell_process(self, name: str, **command: Any) -> bool:
         return self.processes[name].tell(**command)
 
     # -- watching
@@ -365,6 +246,15 @@ class Supervisor:
         """Whether the control process lives but does not tick."""
         control = self.processes[CONTROL]
         return control.alive and control.ready is not None and self._silence.seconds > SILENT_S
+
+    def _tell_weights(self) -> None:
+        for said in () if self._steward is None else self._steward.look(time.monotonic()):
+            if not said.recorded:
+                self.say(f"weights: {said.text}")
+                self._event(time.monotonic_ns(), said.kind, said.text)
+
+    def _driving_bundle(self) -> Bundle | None:
+        return None if self._steward is None else self._steward.driving
 
     def _end(self, name: str, why: str) -> None:
         """Make a dead process of one that hangs: what happens then is what happens after any death."""
@@ -415,18 +305,5 @@ class Supervisor:
         self._crew.end(STOP_S)
         if self.processes:
             self.watch.look()
-            self.recover()
+            self.recorder.recover()
         self._last.close()
-
-
-def check_room(folder: Path) -> None:
-    """Refuse to begin what cannot be recorded.
-
-    Raises:
-        CadenzaError: says how much is free.
-    """
-    free = shutil.disk_usage(folder).free
-    if free < LEAST_FREE_BYTES:
-        raise CadenzaError(
-            f"{folder}: {free / 1e6:.0f} MB free, {LEAST_FREE_BYTES / 1e6:.0f} MB needed to record an episode"
-        )

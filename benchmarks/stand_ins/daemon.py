@@ -15,8 +15,9 @@ import numpy.typing as npt
 
 from benchmarks.rig import virtual_robot
 from benchmarks.stand_ins.chunks import STEP_S
+from controller.dictation import RECORDER
 from controller.sources import ChunkSource
-from controller.supervisor import RECORDER, Supervisor
+from controller.supervisor import Supervisor
 from controller.wiring.ipc import Node
 from controller.wiring.topics import TICKS, topics
 from episodes.layout import TICK_RECORD, records_of
@@ -62,12 +63,12 @@ class StandInDaemon(Supervisor):
 
     def record(self, path: Path) -> None:
         """Begin a recording and wait until it has."""
-        assert self.begin_episode(path, {"task": "bench"})
+        assert self.recorder.open(path, {"task": "bench"})
         self.until(lambda said: any(message["kind"] == "opened" for message in said))
 
     def finish(self) -> dict[str, Any]:
         """End it; returns what the recorder says."""
-        self.end_episode(Outcome.SUCCESS, Termination.DONE, {})
+        self.recorder.close(Outcome.SUCCESS, Termination.DONE, {})
         return next(message for message in self.until(_closed) if message["kind"] == "closed")
 
     def until(self, done: Callable[[list[dict[str, Any]]], bool], seconds: float = 30.0) -> list[dict[str, Any]]:
@@ -112,7 +113,7 @@ def main() -> int:
         daemon.drive()
         number = 0
         while not daemon.interrupted and os.getppid() != 1:
-            daemon.until(lambda _: daemon.recorder_ready)
+            daemon.until(lambda _: daemon.recorder.ready)
             daemon.record(daemon.episodes_folder / f"closed-{number:03d}.mcap")
             daemon.until(_after(_CLOSED_S))
             daemon.finish()

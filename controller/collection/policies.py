@@ -31,8 +31,8 @@ class _Ring:
     def look(self, said: list[dict[str, Any]], now_s: float) -> None:
         """A recorder that took the place of a dead one has to be told again."""
         self._told = self._told and not any(message["kind"] == "died" for message in said)
-        if not self._told and self._run.recorder_ready:
-            self._run.keep_ring(self._seconds)
+        if not self._told and self._run.recorder.ready:
+            self._run.recorder.keep(self._seconds)
             self._told = True
         if now_s - self._marked_s > _MARK_S:
             self._marked_s = now_s
@@ -92,7 +92,7 @@ class HighlightKeeper(Keeper):
     def highlight(self) -> bool:
         path = self._unused()
         self._used.add(path)  # the recorder has yet to make the file
-        self._saving += self._run.save_ring(path, self._labels)
+        self._saving += self._run.recorder.save(path, self._labels)
         return True
 
     def _begin(self) -> list[Happened]:
@@ -108,7 +108,7 @@ class HighlightKeeper(Keeper):
         if not self._saving or self._saving < before:
             self._since_s = look.now_s
         elif look.now_s - self._since_s > _SAVE_S:
-            self._run.replace_recorder()
+            self._run.recorder.replace()
         return [look.heard] if look.heard is Happened.DISK_FULL else []
 
     @property

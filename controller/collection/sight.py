@@ -33,7 +33,7 @@ class Sight:
     def breaks(self) -> list[Happened]:
         """What ends an episode from outside."""
         found = [Happened.INTERRUPT] if self._run.interrupted else []
-        if self._run.recorder_gone:
+        if self._run.recorder.gone:
             found.append(Happened.ERROR)
         if not self._run.driving:
             found.append(Happened.CONTROL_DIED)

@@ -52,13 +52,13 @@ class Tape:
         options = {"preroll_s": preroll_s} if preroll_s else {}
         if rotate_mb is not None:
             options["rotate_mb"] = rotate_mb
-        if not self._run.recorder_ready:
+        if not self._run.recorder.ready:
             # It has just died, and will be back; what was asked of the dead one is lost.
             self._opening = {"path": path, "labels": labels, **options}
             self._at(Spool.OPENING)
             return True
         self._opening = None
-        fits = self._run.begin_episode(path, labels, **options)
+        fits = self._run.recorder.open(path, labels, **options)
         self._at(Spool.OPENING if fits else Spool.IDLE)
         return fits
 
@@ -68,7 +68,7 @@ class Tape:
             self._opening = None  # nobody was told yet
             self._at(Spool.IDLE)
         elif self.spool in {Spool.OPENING, Spool.OPEN}:
-            self._run.end_episode(outcome, termination, dict(facts), reward)
+            self._run.recorder.close(outcome, termination, dict(facts), reward)
             self._at(Spool.CLOSING)
 
     def forget(self) -> None:
@@ -80,21 +80,21 @@ class Tape:
         heard = None
         for answer in said:
             heard = self._hear(answer) or heard
-        if self.spool is Spool.OPENING and self._opening is not None and self._run.recorder_ready:
+        if self.spool is Spool.OPENING and self._opening is not None and self._run.recorder.ready:
             wanted, self._opening = self._opening, None
-            if not self._run.begin_episode(**wanted):
+            if not self._run.recorder.open(**wanted):
                 self._at(Spool.IDLE)
                 return Happened.DISK_FULL
         waiting = self.spool in {Spool.OPENING, Spool.CLOSING}
         if waiting and time.monotonic() - self._since_s > ANSWER_S:
-            self._run.replace_recorder()
+            self._run.recorder.replace()
             self._at(Spool.BROKEN)
             return Happened.LOST
         return heard
 
     def salvage(self) -> None:
         """After a break: recover what is on disk."""
-        self._run.recover()
+        self._run.recorder.recover()
         self.files += [path for path in (self._path,) if path.exists() and path not in self.files]
         self._at(Spool.IDLE)
 

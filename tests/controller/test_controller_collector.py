@@ -14,9 +14,10 @@ from controller.collection.collector import Collector, Reward
 from controller.collection.keeping import Keep, Record
 from controller.collection.ledger import Asked, Ledger
 from controller.collection.machine import End, Phase, Plan
+from controller.dictation import RECORDER
 from controller.session import NoJudge
 from controller.sources import policy_source
-from controller.supervisor import CONTROL, RECORDER, Supervisor
+from controller.supervisor import CONTROL, Supervisor
 from controller.wiring.process import Process
 from drivers.virtual import VirtualRobot
 from episodes.check import check

@@ -14,9 +14,10 @@ import pytest
 from daemon_kit import Script, eventually, kill, run_one, stop
 
 from cadenza.cli import main
+from controller.dictation import RECORDER
 from controller.session import Session
 from controller.sources import INFERENCE, policy_source
-from controller.supervisor import CONTROL, RECORDER, Supervisor
+from controller.supervisor import CONTROL, Supervisor
 from controller.wiring.ipc import sweep
 from controller.workers.policy import Policy
 from drivers.virtual import VirtualRobot

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_controller_inference import JOINTS, Stream, chunks, run
 from tiny_bundle import write_tiny_bundle
 
 from cadenza.cli import main
 from cadenza.commands.run import Args
+from controller.dictation import RECORDER
 from controller.exploration import Exploration, exploration
 from controller.hindsight import ask, explored, on_record, policy_steps
 from controller.sources import policy_source
 from controller.supervisor import Supervisor
+from controller.wiring.process import Process
 from controller.workers.inference import Inference
 from controller.workers.policy import Policy
 from episodes.outcome import Outcome, Termination
@@ -80,6 +84,7 @@ def test_a_restarted_worker_explores_as_the_dead_one_would_have(robot: Robot, bu
     assert np.allclose(restarted, drawn, atol=1e-6)
 
 
+@settings(deadline=None)
 @given(
     st.floats(0.0, 1.0, exclude_min=True), st.integers(0, 2**32 - 1), st.integers(0, 2**40), st.integers(1, CHUNK - 1)
 )
@@ -98,10 +103,17 @@ def test_every_run_has_a_seed_of_its_own_and_tells_it(robot: Robot, bundle: Bund
     assert explore != exploration(0.25)
     source = policy_source(bundle, explore)
     assert source.arguments[-3:] == ("--explore", "0.25", str(explore.seed))
-    supervisor = Supervisor(robot, source, tmp_path, lambda _: None)
-    assert supervisor._labelled({"task": "push"}) == {"task": "push", **explore.labels}
-    supervisor = Supervisor(robot, policy_source(bundle), tmp_path, lambda _: None)
-    assert supervisor._labelled({"task": "push"}) == {"task": "push"}
+    assert labels_told(Supervisor(robot, source, tmp_path, lambda _: None)) == {"task": "push", **explore.labels}
+    silent = Supervisor(robot, policy_source(bundle), tmp_path, lambda _: None)
+    assert labels_told(silent) == {"task": "push"}
+
+
+def labels_told(supervisor: Supervisor) -> dict[str, str]:
+    """What the recorder hears when an episode of a push begins."""
+    told: list[dict[str, Any]] = []
+    supervisor.processes[RECORDER] = cast("Process", SimpleNamespace(tell=lambda **order: told.append(order)))
+    assert supervisor.recorder.open(supervisor.out / "episode.mcap", {"task": "push"})
+    return dict(told[0]["labels"])
 
 
 @pytest.fixture

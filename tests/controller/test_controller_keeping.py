@@ -19,29 +19,30 @@ from episodes.records import Order
 
 
 class Desk:
-    """A supervisor whose recorder does what the test says. Stands in for :class:`Supervisor`."""
+    """A supervisor that is its own recorder and does what the test says. Stands in for :class:`Supervisor`."""
 
     def __init__(self, folder: Path) -> None:
         self.episodes_folder = folder
         self.asked: list[tuple[str, Path | None]] = []
-        self.recorder_ready = self.has_room = True
+        self.ready = self.has_room = True
+        self.recorder = self
 
-    def begin_episode(self, path: Path, _labels: Mapping[str, str], **_options: Any) -> bool:
+    def open(self, path: Path, _labels: Mapping[str, str], **_options: Any) -> bool:
         if self.has_room:
             self.asked.append(("open", path))
         return self.has_room
 
-    def end_episode(self, *_verdict: object) -> None:
+    def close(self, *_verdict: object) -> None:
         self.asked.append(("close", None))
 
-    def replace_recorder(self) -> None:
+    def replace(self) -> None:
         self.asked.append(("replace", None))
 
-    def save_ring(self, path: Path, _labels: Mapping[str, str]) -> bool:
+    def save(self, path: Path, _labels: Mapping[str, str]) -> bool:
         self.asked.append(("save", path))
         return True
 
-    def keep_ring(self, _seconds: float) -> None: ...
+    def keep(self, _seconds: float) -> None: ...
 
     def order(self, _order: Order) -> int:
         return 0

@@ -14,10 +14,11 @@ import pytest
 from daemon_kit import Script, eventually, kill, run_one
 from tiny_bundle import write_tiny_bundle
 
-import controller.supervisor
+import controller.dictation
+from controller.dictation import RECORDER
 from controller.session import Session
 from controller.sources import policy_source
-from controller.supervisor import RECORDER, Supervisor
+from controller.supervisor import Supervisor
 from drivers.virtual import VirtualRobot
 from episodes.check import check
 from episodes.outcome import Outcome, Termination
@@ -57,7 +58,7 @@ def test_a_disk_that_fills_up_ends_the_episode_not_the_program(
 ) -> None:
     lines: list[str] = []
     with Supervisor(virtual.robot, policy_source(bundle), tmp_path, lines.append, bundle=bundle) as supervisor:
-        monkeypatch.setattr(controller.supervisor, "LEAST_FREE_BYTES", 1 << 60)
+        monkeypatch.setattr(controller.dictation, "LEAST_FREE_BYTES", 1 << 60)
         result = run_one(supervisor, Script(lambda _: True))
     assert (result.outcome, result.termination, result.path) == (Outcome.ABORTED, Termination.DISK_FULL, None)
     assert any("MB needed to record" in line for line in lines)

@@ -10,8 +10,9 @@ from typing import Any, cast
 
 import numpy as np
 
+from controller.dictation import RECORDER
 from controller.session import NoJudge, Session
-from controller.supervisor import RECORDER, Supervisor
+from controller.supervisor import Supervisor
 from controller.watch import LOOK_S, Silence, Watch
 from controller.wiring.ipc import Node
 from controller.wiring.process import Process
@@ -50,7 +51,7 @@ def test_a_recorder_that_refuses_to_go_on_counts_as_dead(tmp_path: Path) -> None
     for _ in range(3):
         supervisor._revive()
     assert supervisor._messages == [(RECORDER, {"kind": "died"})]
-    assert (supervisor.recorder_gone, supervisor.recorder_ready, recorder.restarts) == (True, False, 0)
+    assert (supervisor.recorder.gone, supervisor.recorder.ready, recorder.restarts) == (True, False, 0)
     assert lines == []
 
 
