@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from export.staging import aside, holding
 from spec.errors import SpecError
 from spec.files import parsed_json, sha256_of, write_atomically
 from spec.manifest import MANIFEST_FILE, Manifest
@@ -79,15 +80,16 @@ def write_bundle(folder: Path, manifest: Manifest, files: Mapping[str, bytes]) -
     """
     refuse_to_replace(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    staging = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
-    try:
-        for name, content in files.items():
-            write_atomically(staging / name, content)
-        write_atomically(staging / MANIFEST_FILE, (manifest.model_dump_json(indent=2) + "\n").encode())
-        return move_in(staging, folder)
-    except BaseException:
-        shutil.rmtree(staging, ignore_errors=True)
-        raise
+    with holding(folder.parent):
+        staging = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+        try:
+            for name, content in files.items():
+                write_atomically(staging / name, content)
+            write_atomically(staging / MANIFEST_FILE, (manifest.model_dump_json(indent=2) + "\n").encode())
+            return move_in(staging, folder)
+        except BaseException:
+            shutil.rmtree(staging, ignore_errors=True)
+            raise
 
 
 def move_in(staging: Path, folder: Path) -> Bundle:
@@ -116,7 +118,7 @@ def _move_in(staging: Path, folder: Path) -> None:
     if not folder.exists():
         staging.rename(folder)
         return
-    older = staging.with_name(f"{staging.name}.older")
+    older = aside(staging)
     folder.rename(older)
     staging.rename(folder)
     shutil.rmtree(older)

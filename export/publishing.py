@@ -8,7 +8,7 @@ from pathlib import Path
 from export.bundle import Bundle
 from export.exporter import Traced, checked_bundle
 from export.reweighting import Template
-from export.shelf import bundle_name, highest, offer, read_newest
+from export.shelf import bundle_name, clear_half_made, highest, offer, read_newest
 from learning.checkpoint import load_checkpoint
 from learning.cloning.samples import SAMPLES_FILE, load_samples
 from learning.network.actor import SequenceActor
@@ -32,8 +32,9 @@ class ShelfPublisher:
         self._templates: tuple[ActorConfig, Template, Template] | None = None
 
     def prepare(self, actor: SequenceActor) -> None:
-        """Make the shelf, and trace the graphs while nobody waits for them."""
+        """Make the shelf, or clear it of what a kill left, and trace the graphs while nobody waits for them."""
         self._shelf.mkdir(parents=True, exist_ok=True)
+        clear_half_made(self._shelf)
         self._traced_for(actor)
 
     def newest(self) -> int:

@@ -10,6 +10,7 @@ from pathlib import Path
 from pydantic import Field
 
 from export.bundle import Bundle, read_bundle
+from export.staging import holding, sweep
 from spec.errors import SpecError
 from spec.files import parsed_json, write_atomically
 from spec.manifest import MANIFEST_FILE, MAX_WEIGHTS
@@ -58,11 +59,16 @@ def read_newest(shelf: Path) -> Newest | None:
     """
     path = shelf / NEWEST_FILE
     try:
-        return parse_newest(path.read_bytes(), str(path))
+        content = path.read_bytes()
     except FileNotFoundError:
         return None
     except OSError as error:
         raise SpecError(str(path), error.strerror, "cannot be read") from None
+    try:
+        return parse_newest(content, str(path))
+    except SpecError as error:
+        remedy = f"remove {path}, then offer a bundle again: cadenza learn offer --bundles {shelf} --weights N"
+        raise SpecError(error.where, error.value, f"{error.reason}; {remedy}", error.valid) from None
 
 
 def parse_newest(content: bytes, where: str) -> Newest:
@@ -111,4 +117,11 @@ def offer(shelf: Path, bundle: Bundle, rollback: bool = False) -> Newest:
 
 def put_newest(shelf: Path, newest: Newest) -> None:
     """Write ``newest.json``; the bundle must stand on the shelf already."""
-    write_atomically(shelf / NEWEST_FILE, (newest.model_dump_json(indent=2) + "\n").encode())
+    with holding(shelf):
+        write_atomically(shelf / NEWEST_FILE, (newest.model_dump_json(indent=2) + "\n").encode())
+
+
+def clear_half_made(shelf: Path) -> None:
+    """Remove what a learner or exporter that was killed has left on the shelf. One that is at work is left alone."""
+    for half_made in (".weights-[0-9]*.*", f".{NEWEST_FILE}.*"):
+        sweep(shelf, half_made)

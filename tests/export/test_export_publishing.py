@@ -132,6 +132,12 @@ def test_old_bundles_go(publisher: ShelfPublisher, tmp_path: Path) -> None:
     assert sorted(folder.name for folder in (tmp_path / "shelf").glob("*/")) == ["weights-000003", "weights-000010"]
 
 
+def test_what_a_kill_left_goes_as_the_next_one_begins(publisher: ShelfPublisher, tmp_path: Path) -> None:
+    (tmp_path / "shelf" / ".weights-000004.abcd").mkdir(parents=True)
+    publisher.prepare(_actor())
+    assert not list((tmp_path / "shelf").iterdir())
+
+
 def test_what_an_operator_went_back_from_counts_as_offered(publisher: ShelfPublisher, tmp_path: Path) -> None:
     for weights in (1, 2):
         publisher.publish(_checkpoint(tmp_path / "checkpoint", _actor(), weights))
