@@ -8,17 +8,17 @@ is a run to be done again from the beginning.
 from __future__ import annotations
 
 import errno
-import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from pydantic import NonNegativeInt
 
 from episodes.writer import sync_folder
 from learning.replay.cut import Source
 from spec.errors import SpecError
+from spec.files import parsed_json
 from spec.robot import Section
 from spec.robotfile import validated
 
@@ -134,7 +134,17 @@ def _read(path: Path, repair: bool = True) -> Iterator[Entry]:
     for number, line in enumerate(whole.splitlines(), 1):
         where = f"{path}: line {number}"
         try:
-            document = json.loads(line)
-        except ValueError as error:
-            raise SpecError(where, line[:40].decode(errors="replace"), f"not valid JSON: {error}") from None
-        yield validated(Entry, document, where)
+            yield validated(Entry, _document(line, where), where)
+        except SpecError as error:
+            remedy = (
+                f"put the line back from a copy of the file, or begin another run from the newest policy: "
+                f"--checkpoint {path.parent / 'checkpoint'} --out ANOTHER"
+            )
+            raise SpecError(error.where, error.value, f"{error.reason}; {remedy}", error.valid) from None
+
+
+def _document(line: bytes, where: str) -> Any:
+    try:
+        return parsed_json(line)
+    except ValueError as error:
+        raise SpecError(where, line[:40].decode(errors="replace"), f"not valid JSON: {error}") from None

@@ -324,9 +324,14 @@ def test_a_journal_is_cut_back_to_its_last_whole_line(place: Place) -> None:
     with Journal(path) as journal:
         assert len(journal) == 2
     assert path.read_bytes() == b"".join(lines)
-    path.write_bytes(b"{}\n" + lines[0])
-    with pytest.raises(SpecError, match="line 1"):
-        read_journal(path)
+    for damaged in (b"{}", b"{", b"\xff\x00", b"[" * 100_000, lines[0].strip()[:-1]):
+        path.write_bytes(lines[0] + damaged + b"\n" + lines[1])
+        with pytest.raises(SpecError) as refused:
+            read_journal(path)
+        said = str(refused.value)
+        assert said.startswith(f"{path}: line 2: ")
+        assert f"begin another run from the newest policy: --checkpoint {place.run / 'checkpoint'}" in said
+        assert "\n" not in said
     path.write_bytes(b"")
     with pytest.raises(CadenzaError, match="memory of what was taken in"):
         place.learner()
