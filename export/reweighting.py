@@ -69,7 +69,7 @@ class Template:
 
 def _scrambled(actor: SequenceActor) -> SequenceActor:
     """Any weights, no two alike: the optimiser makes one of tensors that are equal, and drops an addition of zero."""
-    other = copy.deepcopy(actor)
+    other = copy.deepcopy(actor).cpu()
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for tensor in (*other.parameters(), *other.buffers()):

@@ -113,6 +113,8 @@ class Args:
     """Stop after so many updates in all."""
     until_idle_s: float | None = None
     """Stop when there has been nothing to do for so long [s]."""
+    device: str = "cpu"
+    """Where to learn: cpu, cuda or cuda:1. A run that was killed ends with the same bits on a CPU only."""
     threads: int = 1
     """CPU threads."""
     nice: int = 10
@@ -126,9 +128,11 @@ class Args:
 def main(argv: Sequence[str]) -> int:
     args = parse(Args, argv, "learn online")
     _check(args)
+    device = _device(args.device)
     torch.set_num_threads(args.threads)
     give_way(args.nice, args.beside)
     actor, config = load_checkpoint(args.checkpoint)
+    actor.to(device)
     with only_learner(args.out), LearnerView(args.out, args.json) as view:
         publisher = ShelfPublisher(args.out / BUNDLES, args.max_ticks, args.keep_bundles)
         learner = _learner(args, actor, config, publisher, view.tell)
@@ -154,6 +158,16 @@ def _check(args: Args) -> None:
     for name, folders in (("--watch", args.watch), ("--data", args.data)):
         for folder in folders:
             _check_folder(name, folder)
+
+
+def _device(name: str) -> torch.device:
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device).item()  # a name alone says nothing of what is there
+    except (RuntimeError, AssertionError):
+        there = ["cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
+        raise SpecError("--device", name, "no such device here", there) from None
+    return device
 
 
 def _check_folder(name: str, folder: Path) -> None:

@@ -8,11 +8,13 @@ import signal
 from pathlib import Path
 
 import pytest
+import torch
 
 import cadenza.commands.learn_online as command
 from benchmarks.stand_ins.learner import Shelf, small_actor, write_episode
 from cadenza.cli import main
 from learning.checkpoint import CheckpointConfig, save_checkpoint
+from learning.network.actor import SequenceActor
 from learning.online.learner import Learner
 from learning.online.state import STATE_FILE, read_counters
 from spec.errors import CadenzaError
@@ -125,6 +127,32 @@ def test_bad_learning_numbers_are_one_line_too(
 ) -> None:
     assert main([*argv, word]) == 2
     assert capsys.readouterr().err == f"cadenza learn: {said}\n"
+
+
+@pytest.mark.parametrize("device", ["cuda:99", "meta", "gpu"])
+def test_a_device_that_is_not_there_is_one_line(
+    argv: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], device: str
+) -> None:
+    assert main([*argv, "--device", device]) == 2
+    shown = capsys.readouterr().err
+    assert shown.startswith(f"cadenza learn: --device: '{device}': no such device here (valid: cpu")
+    assert shown.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_actor_learns_on_the_device_that_was_named(argv: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a CPU all are one, so it is looked at where the learner is made."""
+    devices = []
+
+    def seen(actor: SequenceActor, _: object) -> None:
+        devices.append(actor.mean_head.weight.device.type)
+        raise CadenzaError("seen")
+
+    monkeypatch.setattr(command, "Agent", seen)
+    monkeypatch.setattr(command, "_device", lambda name: torch.device("cpu" if name == "cpu" else "meta"))
+    for name in ("cpu", "other"):
+        assert main([*argv, "--device", name]) == 2
+    assert devices == ["cpu", "meta"]
 
 
 def test_what_is_damaged_is_refused_before_the_graphs_are_traced(
