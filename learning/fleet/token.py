@@ -38,6 +38,12 @@ def read_token(path: Path | None) -> str:
         raise SpecError(str(path), "not plain text", "holds no token") from None
     if mode & 0o077:
         raise SpecError(str(path), f"mode {mode:o}", f"others may read the token; chmod 600 {path}")
+    if not text:
+        raise SpecError(
+            str(path),
+            "empty",
+            "holds no token; remove the learner's, run cadenza learn serve again and copy the new one",
+        )
     return _checked(str(path), text)
 
 

@@ -392,6 +392,7 @@ def test_the_token_is_made_once_and_only_for_its_owner(tmp_path: Path, monkeypat
         with pytest.raises(SpecError) as refused:
             read_token(path)
         assert bad == "" or bad not in str(refused.value)
+        assert ("empty" in str(refused.value)) is (bad == "")
 
 
 def test_a_full_disk_leaves_no_half_token(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
