@@ -426,7 +426,7 @@ def test_an_operator_may_choose_an_older_one_and_keeps_it(run: Run, shelf: Path)
     run.drive(2)
     assert not run.told[-1]["back"], "it is tried like any other"
     assert run.look(5) == []
-    assert run.rollout.driving.weights == 2
+    assert [command["weights"] for command in run.told] == [2, 3, 2], "what the shelf offered before is not tried again"
 
 
 def test_inference_killed_in_a_trial(run: Run, shelf: Path) -> None:
