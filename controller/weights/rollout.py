@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from controller.weights.checks import Checked
+from controller.weights.lineage import Lineage
 from export.bundle import Bundle, read_bundle
 from export.shelf import Newest, open_newest, read_newest
 from spec.errors import CadenzaError
@@ -80,11 +80,8 @@ class Rollout:
         check: Callable[[Callable[[], Checked]], Future[Checked]],
     ) -> None:
         self.shelf, self._tell, self._check = shelf, tell, check
-        self.driving = bundle
         self.following = shelf is not None
-        self._behind: list[Bundle] = []
-        self._drove: dict[int, Bundle] = {}
-        self._record: list[dict[str, Any]] = []
+        self._lineage = Lineage(bundle)
         self._refused: list[str] = []
         self._requests = 0
         self._request: Request | None = None
@@ -100,7 +97,11 @@ class Rollout:
         self._heeded: Newest | None = None
         self._trouble = ""
         self._said: list[Said] = []
-        self._now_drives(self.driving, "start")
+
+    @property
+    def driving(self) -> Bundle:
+        """What drives."""
+        return self._lineage.driving
 
     # -- what the operator asks for
 
@@ -117,10 +118,10 @@ class Rollout:
         self._drop_wish()
         request = self._begin(self._asked("rollback", "the one before"))
         self._floor = max(self._floor, self._offered, self.driving.weights)
-        if not self._behind:
+        if (previous := self._lineage.previous) is None:
             self._settle(request, f"weights {self.driving.weights} are the first of this run; nothing to go back to")
             return request.number
-        request.bundle, request.state, request.back = self._behind[-1], "loading", True
+        request.bundle, request.state, request.back = previous, "loading", True
         return request.number
 
     def follow(self, following: bool) -> str | None:
@@ -138,11 +139,11 @@ class Rollout:
 
     def status(self) -> dict[str, Any]:
         """JSON-able."""
-        request = self._request or self._wish
+        request, previous = self._request or self._wish, self._lineage.previous
         return {
             "driving": self.driving.weights,
             "bundle": str(self.driving.folder),
-            "previous": self._behind[-1].weights if self._behind else None,
+            "previous": None if previous is None else previous.weights,
             "following": self.following,
             "shelf": None if self.shelf is None else str(self.shelf),
             "offered": None if self._newest is None else self._newest.weights,
@@ -152,7 +153,7 @@ class Rollout:
 
     def report(self) -> dict[str, Any]:
         """Every version that drove, in order, and what was refused. JSON-able."""
-        return {**self.status(), "drove": self._record, "refused": self._refused}
+        return {**self.status(), "drove": self._lineage.record, "refused": self._refused}
 
     # -- what comes about
 
@@ -230,10 +231,10 @@ class Rollout:
 
     def step_back(self) -> bool:
         """What drives cannot be loaded any more: take the one before. False where there is none."""
-        if not self._behind:
+        if (previous := self._lineage.previous) is None:
             return False
         self._floor = max(self._floor, self.driving.weights)
-        self._now_drives(self._behind.pop(), "step back")
+        self._lineage.go_back(previous, "step back")
         self._say("weights", f"going on with weights {self.driving.weights}")
         return True
 
@@ -313,7 +314,7 @@ class Rollout:
             self._floor = max(self._floor, request.offered)
             self._begin(request)
         request.bundle, request.state = found, "loading"
-        known = found.weights in self._drove
+        known = self._lineage.drove(found.weights) is not None
         request.back = request.by == "shelf" and known and found.weights < self.driving.weights
 
     def _found(self, request: Request) -> Bundle:
@@ -322,7 +323,7 @@ class Rollout:
         checking, request.checking = request.checking, None
         found = checking.result()
         assert isinstance(found, Bundle)  # noqa: S101 (that is what was asked)
-        known = self._drove.get(found.weights)
+        known = self._lineage.drove(found.weights)
         if known is not None and known.sha256 != found.sha256:
             raise CadenzaError(f"weights {found.weights} drove in this run already, with other content")
         return found
@@ -350,36 +351,15 @@ class Rollout:
         if request.bundle is not None:
             self._floor = max(self._floor, request.bundle.weights)
             if request.by == "rollback":
-                self._gone_back_to(request.bundle)
+                self._lineage.pass_over(request.bundle)
 
     def _arrived(self, request: Request) -> None:
         """It drives."""
         assert request.bundle is not None  # noqa: S101 (inference was told)
         if request.by == "rollback":
-            self._gone_back_to(request.bundle)
+            self._lineage.go_back(request.bundle, request.by)
         else:
-            self._behind.append(self.driving)
-        self._now_drives(request.bundle, request.by)
-
-    def _gone_back_to(self, bundle: Bundle) -> None:
-        """Whoever goes back again goes further."""
-        if any(one is bundle for one in self._behind):
-            while self._behind.pop() is not bundle:
-                pass
-
-    def _now_drives(self, bundle: Bundle, how: str) -> None:
-        self.driving = bundle
-        self._drove[bundle.weights] = bundle
-        self._record.append(
-            {
-                "weights": bundle.weights,
-                "name": bundle.manifest.name,
-                "bundle": str(bundle.folder),
-                "sha256": bundle.sha256,
-                "since": datetime.now(UTC).isoformat(timespec="milliseconds"),
-                "by": how,
-            }
-        )
+            self._lineage.go_on(request.bundle, request.by)
 
     def _say(self, kind: str, text: str) -> None:
         self._said.append(Said(kind, text))
