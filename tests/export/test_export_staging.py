@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-import export.bundle
 from export.bundle import Bundle, write_bundle
 from export.shelf import NEWEST_FILE, bundle_name, clear_half_made, offer, open_newest, read_newest
 from spec.errors import SpecError
+from spec.files import write_atomically
 from spec.manifest import Manifest
 
 _HOLDS = """
@@ -94,15 +94,14 @@ def test_who_writes_is_left_alone_until_it_is_killed(tmp_path: Path) -> None:
 
 
 def test_a_bundle_is_whole_whoever_clears_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write = export.bundle.write_atomically
     written = []
 
     def interrupted(path: Path, content: bytes) -> None:
-        write(path, content)
+        write_atomically(path, content)
         clear_half_made(tmp_path)
         written.append(path.name)
 
-    monkeypatch.setattr(export.bundle, "write_atomically", interrupted)
+    monkeypatch.setattr("export.bundle.write_atomically", interrupted)
     put(tmp_path, 1)
     put(tmp_path, 1)  # in the place of the older one
     assert len(written) == 6
