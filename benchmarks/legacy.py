@@ -36,7 +36,7 @@ _TOLD = {
         n_heads=8, activation=Activation.RELU, pre_norm=False, log_std_min=-5.0, log_std_max=2.0, image=(224, 224)
     ),
 }
-_PLACE = Place(tuple("abcdef"), ActionSpace.JOINT_DELTA, 0.1)
+_PLACE = Place(tuple("abcdef"), ActionSpace.JOINT_DELTA, 0.1, (-1.0,), (1.0,))
 _WINDOWS = 4
 
 

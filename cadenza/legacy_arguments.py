@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
 
-from export.legacy.anatomy import ResnetPadding, Told
+import tyro
+
+from export.legacy.anatomy import Told
 from export.legacy.formats import Format, Legacy
 from export.legacy.policy import LegacyPolicy, Place, load_original, placed
-from learning.network.config import Activation
 from spec.action import ActionSpace
 from spec.errors import SpecError
 from spec.manifest import StateFeature
@@ -17,7 +19,8 @@ from spec.robotfile import load_robot
 
 @dataclass(frozen=True, slots=True)
 class LegacyArgs:
-    """Of a legacy checkpoint. The first four must be said; the others where its config does not say them."""
+    """Of a legacy checkpoint. Joints, action space, step and what its actions span must be said; the others where
+    its config does not say them."""
 
     joints: tuple[str, ...] = ()
     """Names of the joints it moves, in action order."""
@@ -27,33 +30,20 @@ class LegacyArgs:
     """What its actions mean."""
     step_s: float | None = None
     """Time between frames, and between actions [s]."""
+    action_low: tuple[float, ...] = ()
+    """What -1 of the actor means, in units of the action space [rad]; one number, or one for every joint."""
+    action_high: tuple[float, ...] = ()
+    """What +1 means."""
     state: tuple[StateFeature, ...] = ()
     """What its state holds, each of every joint, e.g. position velocity; without, numbers that no arm measures."""
-    action_low: tuple[float, ...] = (-1.0,)
-    """What -1 of the actor means, in units of the action space [rad]; one number, or one for every joint."""
-    action_high: tuple[float, ...] = (1.0,)
-    """What +1 means."""
     format: Format | None = None
     """Form of the file; default: seen from what is there."""
-    n_heads: int | None = None
-    """Attention heads."""
-    activation: Activation | None = None
-    pre_norm: bool | None = None
-    """Whether norms stand before attention and feed-forward."""
-    log_std_min: float | None = None
-    """Bounds of what the log-std head says."""
-    log_std_max: float | None = None
-    cameras: tuple[str, ...] = ()
-    """Names of its cameras on the robot, in the order of its features; default: as in the checkpoint."""
-    image: tuple[int, int] | None = None
-    """Height and width of its images."""
-    resnet_padding: ResnetPadding = ResnetPadding.SAME
-    """How the blocks of a ResNet-10 pad: same, or one all round (revisions of early 2025)."""
+    told: Annotated[Told, tyro.conf.arg(name="")] = field(default_factory=Told)
 
     def load(self, path: Path) -> tuple[LegacyPolicy, Legacy]:
         """The checkpoint at ``path`` in its place. Raises SpecError."""
         place = self._place()
-        original, legacy = load_original(path, self._told(), self.format)
+        original, legacy = load_original(path, self.told, self.format)
         return placed(original, place, path), legacy
 
     def _place(self) -> Place:
@@ -73,16 +63,8 @@ class LegacyArgs:
             raise SpecError("--step-s", None, "a legacy checkpoint does not say how long a step is [s]")
         if not self.step_s > 0.0:
             raise SpecError("--step-s", self.step_s, "must be above 0")
-        return Place(joints, self.action_space, self.step_s, self.state, self.action_low, self.action_high)
-
-    def _told(self) -> Told:
-        return Told(
-            n_heads=self.n_heads,
-            activation=self.activation,
-            pre_norm=self.pre_norm,
-            log_std_min=self.log_std_min,
-            log_std_max=self.log_std_max,
-            cameras=self.cameras,
-            image=self.image,
-            resnet_padding=self.resnet_padding,
-        )
+        for flag, span, end in (("--action-low", self.action_low, -1), ("--action-high", self.action_high, 1)):
+            if not span:  # one radian a step, taken for granted, would be a blow
+                said = f"a legacy checkpoint does not say what {end:+d} of its actor means [rad]; radians as they are"
+                raise SpecError(flag, None, f"{said}: --action-low -1 --action-high 1")
+        return Place(joints, self.action_space, self.step_s, self.action_low, self.action_high, self.state)

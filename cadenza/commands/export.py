@@ -34,6 +34,7 @@ class Args:
     A legacy checkpoint of the LeRobot fork, as it is: a .pt file of the warm-up, a folder, or a .safetensors file.
 
     cadenza export final.pt --out runs/legacy --config robots/koch.yaml --action-space joint_delta --step-s 0.1
+    --action-low -0.1 --action-high 0.1
     """
 
     checkpoint: tyro.conf.Positional[Path]

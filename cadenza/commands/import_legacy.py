@@ -31,9 +31,10 @@ class Args:
     It says what the original said in training; what the original said at run time is to be had by cadenza export.
 
     cadenza import final.pt --out runs/warm --config robots/koch.yaml --action-space joint_delta --step-s 0.1
+    --action-low -0.1 --action-high 0.1
 
     cadenza import outputs/pretrained_model --out runs/warm --joints a b c d e f --action-space joint_delta --step-s 0.1
-    --log-std-min -5 --log-std-max 2
+    --action-low -0.1 --action-high 0.1 --log-std-min -5 --log-std-max 2
     """
 
     checkpoint: tyro.conf.Positional[Path]

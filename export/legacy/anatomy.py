@@ -41,7 +41,7 @@ class ResnetPadding(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """What the operator says of a checkpoint. None: the checkpoint says it itself, or it is refused."""
+    """What the operator says of a checkpoint; the checkpoint says the others itself, or is refused."""
 
     n_heads: int | None = None
     """Attention heads; the original's own number is 8."""
@@ -58,7 +58,7 @@ class Told:
     image: tuple[int, int] | None = None
     """Height and width of its images."""
     resnet_padding: ResnetPadding = ResnetPadding.SAME
-    """How the blocks of a ResNet-10 pad."""
+    """How the blocks of a ResNet-10 pad: same, or one all round (revisions of early 2025)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -77,8 +77,6 @@ def disagreement(policy: LegacyPolicy, actor: SequenceActor, histories: int = 4)
 def _refuse_what_has_no_place(original: Original) -> None:
     anatomy = original.anatomy
     nowhere = "; it can be exported as it is: cadenza export"
-    if anatomy.pre_norm:
-        raise CadenzaError(f"import: layers that begin with their norm, without a norm at the end{nowhere}")
     if not anatomy.squash:
         raise CadenzaError(f"import: actions that do not pass through tanh{nowhere}")
     if anatomy.backbone is not Backbone.CNN and not anatomy.same_padding:

@@ -30,12 +30,12 @@ class Place:
     action_space: ActionSpace
     step_s: float
     """Time between frames, and between actions [s]."""
+    action_low: tuple[float, ...]
+    """What −1 of the actor means, in units of the action space; for every joint, or one for all."""
+    action_high: tuple[float, ...]
+    """What +1 means."""
     state: tuple[StateFeature, ...] = ()
     """What its state holds, each of every joint. Empty: numbers that no arm measures."""
-    action_low: tuple[float, ...] = (-1.0,)
-    """What −1 of the actor means, in units of the action space; for every joint, or one for all."""
-    action_high: tuple[float, ...] = (1.0,)
-    """What +1 means."""
 
 
 class Scales(NamedTuple):
@@ -138,6 +138,7 @@ def described(anatomy: Anatomy, place: Place, where: Path) -> ActorConfig:
         "act_dropout": 0.0,
         "act_activation": anatomy.activation,
         "act_pre_norm": anatomy.pre_norm,
+        "act_end_norm": False,
         "log_std_min": anatomy.log_std[0],
         "log_std_max": anatomy.log_std[1],
         "latent_dim": anatomy.latent,

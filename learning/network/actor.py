@@ -59,13 +59,14 @@ class SequenceActor(nn.Module):
         super().__init__()
         self.config = config
         dim = config.act_dim_model
+        normed = config.act_pre_norm and config.act_end_norm
         self.normalization = Normalization(config)
         self.frame = FrameEncoder(config)
         self.history_position = nn.Parameter(torch.randn(config.obs_history_length, dim) * 0.02)
         self.encoder = nn.ModuleList(EncoderLayer(config) for _ in range(config.act_n_encoder_layers))
-        self.encoder_norm = nn.LayerNorm(dim) if config.act_pre_norm else nn.Identity()
+        self.encoder_norm = nn.LayerNorm(dim) if normed else nn.Identity()
         self.decoder = nn.ModuleList(DecoderLayer(config) for _ in range(config.act_n_decoder_layers))
-        self.decoder_norm = nn.LayerNorm(dim) if config.act_pre_norm else nn.Identity()
+        self.decoder_norm = nn.LayerNorm(dim) if normed else nn.Identity()
         self.action_position = nn.Parameter(torch.randn(config.act_chunk_size, dim) * 0.02)
         if config.decoder is DecoderKind.AUTOREGRESSIVE:
             self.start = nn.Parameter(torch.randn(dim) * 0.02)
@@ -129,25 +130,19 @@ class SequenceActor(nn.Module):
         if self.config.decoder is DecoderKind.PARALLEL:
             hidden, _ = self._run(memory, self._tokens(None, 0, memory), None)
             return self.drawn(hidden, noise, length)
-        drawn: list[Tensor] = []
         decided: list[TanhGaussian] = []
         past: list[KeyValue] | None = None
         previous: Tensor | None = None
         for step in range(length):
             hidden, past = self._run(memory, self._tokens(previous, step, memory), past)
             decided.append(self.heads(hidden))
-            pre_tanh = decided[-1].mu if noise is None else decided[-1].pre_tanh(noise[:, step : step + 1])
-            drawn.append(pre_tanh)
-            previous = torch.tanh(pre_tanh)
+            previous = _drawn(decided[-1], None if noise is None else noise[:, step : step + 1]).actions
         distribution = TanhGaussian(torch.cat([s.mu for s in decided], 1), torch.cat([s.log_std for s in decided], 1))
-        pre_tanh = torch.cat(drawn, 1)
-        return Sampled(torch.tanh(pre_tanh), pre_tanh, distribution)
+        return _drawn(distribution, None if noise is None else noise[:, :length])
 
     def drawn(self, hidden: Tensor, noise: Tensor | None, steps: int) -> Sampled:
         """The first ``steps`` of a chunk of ``parallel``, all of whose steps stand in ``hidden``, (batch, C, D)."""
-        distribution = self.heads(hidden[:, :steps])
-        pre_tanh = distribution.mu if noise is None else distribution.pre_tanh(noise[:, :steps])
-        return Sampled(torch.tanh(pre_tanh), pre_tanh, distribution)
+        return _drawn(self.heads(hidden[:, :steps]), None if noise is None else noise[:, :steps])
 
     def forward(
         self,
@@ -219,3 +214,9 @@ class SequenceActor(nn.Module):
         """Hidden states of steps, shape (batch, n, D) → their distributions."""
         log_std = self.log_std_head(hidden).clamp(self.config.log_std_min, self.config.log_std_max)
         return TanhGaussian(self.mean_head(hidden), log_std)
+
+
+def _drawn(distribution: TanhGaussian, noise: Tensor | None) -> Sampled:
+    """The deterministic actions without ``noise``."""
+    pre_tanh = distribution.mu if noise is None else distribution.pre_tanh(noise)
+    return Sampled(torch.tanh(pre_tanh), pre_tanh, distribution)

@@ -91,6 +91,8 @@ class ActorConfig(Section):
     act_dropout: float = Field(default=0.1, ge=0.0, lt=1.0)
     act_activation: Activation = Activation.RELU
     act_pre_norm: bool = False
+    act_end_norm: bool = True
+    """Where layers begin with their norm, encoder and decoder end with one more."""
     log_std_min: float = -5.0
     log_std_max: float = 2.0
     latent_dim: PositiveInt = 256

@@ -29,16 +29,16 @@ from spec.robotfile import load_robot
 SIZE = replace(SMALL, encoder_layers=1, decoder_layers=1, chunk=3, environment=2, normalized=True)
 LOW, HIGH = (-0.1, -0.2, 0.0), (0.1, 0.2, 0.5)
 FLAGS = ["--joints", "a", "b", "c", "--action-space", "joint_delta", "--step-s", "0.05"]
+FLAGS += ["--action-low", *map(str, LOW), "--action-high", *map(str, HIGH)]
 
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory) -> Bundle:
     folder = tmp_path_factory.mktemp("legacy")
     path = write_fixture(folder, Format.WARMUP, SIZE)
-    flags = [*FLAGS, "--action-low", *map(str, LOW), "--action-high", *map(str, HIGH)]
     said = io.StringIO()
     with contextlib.redirect_stdout(said):
-        assert main(["export", str(path), "--out", str(folder / "bundle"), *flags, "--json"]) == 0
+        assert main(["export", str(path), "--out", str(folder / "bundle"), *FLAGS, "--json"]) == 0
     assert json.loads(said.getvalue())["parity"] == read_bundle(folder / "bundle").manifest.parity.model_dump()
     return read_bundle(folder / "bundle")
 
@@ -99,7 +99,7 @@ def test_a_state_that_fits_the_joints_can_be_said_to_be_theirs(tmp_path) -> None
     """Then joints come first, as in every bundle; the same numbers give the same chunk."""
     path = write_fixture(tmp_path, Format.WARMUP, size := replace(SIZE, state=6))
     original, _ = load_original(path, Told())
-    bare = Place(("a", "b", "c"), ActionSpace.JOINT_POSITION, 0.1)
+    bare = Place(("a", "b", "c"), ActionSpace.JOINT_POSITION, 0.1, (-1.0,), (1.0,))
     said = replace(bare, state=(StateFeature.POSITION, StateFeature.VELOCITY))
     policies = [placed(original, place, path) for place in (bare, said)]
     assert policies[1].config.observation().vectors == {"environment_state": 2}
