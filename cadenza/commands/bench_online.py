@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from cadenza.arguments import parse, split_robot_overrides
+from cadenza.bench_ending import bound_table, refuse_used, write_report
 from cadenza.demonstrations import DemonstrationRecorder, Settings
 from cadenza.online_bench import LEARNING, QUIET, OnlineBench, Turns
 from cadenza.online_picture import draw_online
@@ -108,18 +108,10 @@ def main(argv: Sequence[str]) -> int:
     kept = bounds(found, seen)
     picture = args.out / "online.png"
     save(draw_online(found, kept), picture)
-    report = {
-        **figures(found, seen),
-        "bounds": {bound.name: bound.held for bound in kept},
-        "seed": args.seed,
-        "batch": args.batch,
-        "utd": args.utd,
-        "picture": str(picture),
-    }
-    write_atomically(args.out / "report.json", (json.dumps(report, indent=2) + "\n").encode())
-    if args.json:
-        print(json.dumps(report, indent=2))
-    _print(kept, found, report, args.out, console)
+    report = {**figures(found, seen), "seed": args.seed, "batch": args.batch, "utd": args.utd}
+    write_report(args.out, report, kept, picture, show=args.json)
+    _print(kept, found, report, console)
+    console.print(f"report {args.out / 'report.json'}, picture {picture}", highlight=False, soft_wrap=True)
     return 0 if all(bound.held for bound in kept) else 1
 
 
@@ -133,8 +125,7 @@ def _check(args: Args) -> None:
     for name in ("utd", "episode_seconds"):
         if not 0.0 < getattr(args, name) <= 1000.0:
             raise SpecError(f"--{name.replace('_', '-')}", getattr(args, name), "above 0, at most 1000")
-    if args.out.exists() and (not args.out.is_dir() or any(args.out.iterdir())):
-        raise SpecError("--out", str(args.out), "is there already; choose a new folder")
+    refuse_used(args.out)
 
 
 def _prepare(args: Args, robot: Robot, progress: Progress) -> None:
@@ -190,16 +181,14 @@ def _words(options: dict[str, Any]) -> list[str]:
     return [word for name, value in options.items() for word in (f"--{name}", str(value))]
 
 
-def _print(kept: Sequence[Bound], found: Found, report: dict[str, Any], out: Path, console: Console) -> None:
+def _print(kept: Sequence[Bound], found: Found, report: dict[str, Any], console: Console) -> None:
     drove = Table("episode", "learner", "outcome", "by hand s", "weights", "missed", box=None)
     for one in found.episodes:
         versions = " → ".join(str(version) for version in one.versions)
         cells = (one.name, "at work" if one.phase == LEARNING else "waits", one.outcome, f"{one.hand_s:.1f}", versions)
         drove.add_row(*cells, str(one.missed))
     console.print(drove)
-    table = Table("", "shown", "wanted", "", box=None)
-    for bound in kept:
-        table.add_row(bound.name, bound.shown, bound.wanted, "ok" if bound.held else "[bold red]broken[/]")
+    table = bound_table(kept)
     for name in (QUIET, LEARNING, "around swaps"):
         late = report["lateness_us"][name]
         if late["ticks"]:
@@ -211,7 +200,6 @@ def _print(kept: Sequence[Bound], found: Found, report: dict[str, Any], out: Pat
         table.add_row("intervention to new weights driving", f"{spread} ({len(found.reactions)})")
         table.add_row("of that, in the middle [s]", legs)
     console.print(table)
-    console.print(f"report {out / 'report.json'}, picture {report['picture']}", highlight=False, soft_wrap=True)
 
 
 _NAMES = {QUIET: "learner waiting", LEARNING: "learner at work", "around swaps": "around swaps"}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,9 +9,9 @@ from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
 
 from cadenza.arguments import parse, split_robot_overrides
+from cadenza.bench_ending import bound_table, refuse_used, write_report
 from cadenza.bench_picture import draw_bench
 from cadenza.picture import save
 from cadenza.takeover_bench import TakeoverBench, with_pedal
@@ -26,7 +25,6 @@ from export.bundle import Bundle
 from export.exporter import export_checkpoint
 from spec.calibration import load_calibration, with_takeover
 from spec.errors import CadenzaError, SpecError
-from spec.files import write_atomically
 from spec.manifest import check_fit
 from spec.robot import Robot, TeleopDevice
 from spec.robotfile import load_robot
@@ -70,8 +68,7 @@ def main(argv: Sequence[str]) -> int:
     if args.seed < 0:
         raise SpecError("--seed", args.seed, "at least 0")
     robot = _fit_for_it(load_robot(args.config, overrides), args.config)
-    if args.out.exists() and (not args.out.is_dir() or any(args.out.iterdir())):
-        raise SpecError("--out", str(args.out), "is there already; choose a new folder")
+    refuse_used(args.out)
     console = Console(stderr=args.json)
     console.print(f"exporting {args.checkpoint}", highlight=False)
     bundle = export_checkpoint(args.checkpoint, args.out / "bundle", None, 1.0)
@@ -80,18 +77,10 @@ def main(argv: Sequence[str]) -> int:
     kept = bounds(found, args.takeovers)
     picture = args.out / "takeover.png"
     save(draw_bench(found, kept), picture)
-    report = {
-        **figures(found),
-        **facts,
-        "seed": args.seed,
-        "rate_hz": robot.control.rate_hz,
-        "bounds": {bound.name: bound.held for bound in kept},
-        "picture": str(picture),
-    }
-    write_atomically(args.out / "report.json", (json.dumps(report, indent=2) + "\n").encode())
-    if args.json:
-        print(json.dumps(report, indent=2))
-    _print(kept, found, report, args.out, console)
+    report = {**figures(found), **facts, "seed": args.seed, "rate_hz": robot.control.rate_hz}
+    write_report(args.out, report, kept, picture, show=args.json)
+    _print(kept, found, report, console)
+    console.print(f"report {args.out / 'report.json'}, picture {picture}", highlight=False, soft_wrap=True)
     return 0 if all(bound.held for bound in kept) else 1
 
 
@@ -144,10 +133,8 @@ def _perform(robot: Robot, bundle: Bundle, args: Args, console: Console) -> tupl
     return files, {"unnoticed_pulls": bench.unnoticed, "run": run.report()}
 
 
-def _print(kept: Sequence[Bound], found: Findings, report: dict[str, Any], out: Path, console: Console) -> None:
-    table = Table("", "shown", "wanted", "", box=None)
-    for bound in kept:
-        table.add_row(bound.name, bound.shown, bound.wanted, "ok" if bound.held else "[bold red]broken[/]")
+def _print(kept: Sequence[Bound], found: Findings, report: dict[str, Any], console: Console) -> None:
+    table = bound_table(kept)
     for means, counts in report["reaction_ticks"].items():
         shown = ", ".join(f"{count} in {ticks} ticks" for ticks, count in sorted(counts.items()))
         table.add_row(f"reaction to {means}", shown or "none")
@@ -161,8 +148,5 @@ def _print(kept: Sequence[Bound], found: Findings, report: dict[str, Any], out: 
     table.add_row("pulls not felt", str(report["unnoticed_pulls"]))
     console.print(table)
     console.print(
-        f"{report['ticks']:,} ticks in {len(found.logs)} episodes, {report['missed_ticks']} missed; "
-        f"report {out / 'report.json'}, picture {report['picture']}",
-        highlight=False,
-        soft_wrap=True,
+        f"{report['ticks']:,} ticks in {len(found.logs)} episodes, {report['missed_ticks']} missed", highlight=False
     )

@@ -235,7 +235,16 @@ def run_episodes(
                 break
         supervisor.close()
     recorded = tuple(read_episode(result.path, cameras=()) for result in results if result.path is not None)
-    report = {
+    report = _report(robot, bundle, results, recorded) | {"run": supervisor.report()}
+    write_atomically(out / "report.json", (json.dumps(report, indent=2) + "\n").encode())
+    return RunResult(tuple(results), recorded, report, supervisor.interrupted)
+
+
+def _report(
+    robot: Robot, bundle: Bundle, results: Sequence[EpisodeResult], recorded: Sequence[Episode]
+) -> dict[str, Any]:
+    """What the episodes brought. JSON-able."""
+    return {
         **(summarise(recorded) if recorded else {}),
         "success_rate": sum(result.outcome is Outcome.SUCCESS for result in results) / len(results),
         "episodes": len(results),
@@ -245,10 +254,7 @@ def run_episodes(
         "policy_hz": 1.0 / bundle.manifest.action.step_s,
         "weights": bundle.manifest.weights,
         "parity": bundle.manifest.parity.model_dump(),
-        "run": supervisor.report(),
     }
-    write_atomically(out / "report.json", (json.dumps(report, indent=2) + "\n").encode())
-    return RunResult(tuple(results), recorded, report, supervisor.interrupted)
 
 
 def warn_of_force(robot: Robot, say: Callable[[str], None]) -> None:
