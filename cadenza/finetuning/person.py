@@ -19,7 +19,7 @@ _STEADY = 0.7
 class Manners:
     """How the person drives, and when."""
 
-    pace: float = 0.65
+    pace: float = 0.6
     """Of the scripted expert's speed."""
     tremble: float = 0.003
     """Disturbance of the joint targets [rad], standard deviation of each step's new part."""

@@ -32,9 +32,8 @@ class Terms:
     """Steps within which the policy must have done it."""
     helped: int
     """Steps after which the episode ends though a person helps."""
-    progress: float = 0.0
-    """Reward for each second that the rest of the task has become shorter: see :meth:`LockstepArm.remaining_s`. None by
-    default: success alone is rewarded."""
+    progress: float = 0.5
+    """Reward for each second that the rest of the task has become shorter: see :meth:`LockstepArm.remaining_s`."""
     gamma: float = 0.99
     """Discount of that reward as a potential (Ng, Harada and Russell 1999), so that it does not pay to be early."""
     cut: float = 0.02

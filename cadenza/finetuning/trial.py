@@ -22,11 +22,13 @@ from learning.sac.settings import Agg, Objective, Settings
 from spec.action import ActionSpace
 from spec.arrays import Bool, Float, Float32
 
-_DEMONSTRATIONS, _TRAINING, _TRIALS = 11_000_000, 12_000_000, 13_000_000
+_DEMONSTRATIONS, _TRAINING, _TRIALS = 51_000_000, 52_000_000, 53_000_000
 """Scenes of the three kinds, far apart, so that none is met twice."""
 _SCENES = 10_000
 """Of one seed."""
-GAMMA = 0.975
+GAMMA = 0.995
+UTD = 1 / 16
+"""Updates for each robot step."""
 _CAPACITY = 100_000
 _WARMUP = Settings(
     objective=Objective.BC, bc_initial=1.0, bc_final=1.0, actor_lr=1e-3, ramp=50, batch=256, h=4, critics=2
@@ -37,15 +39,16 @@ _WARMUP = Settings(
 class Plan:
     """What every method is given alike."""
 
-    demonstrations: int = 20
+    demonstrations: int = 40
     warmup_updates: int = 600
-    robot_steps: int = 1600
+    robot_steps: int = 8000
     """The person's included."""
-    alone_steps: int = 600
-    """Of these, the first, in which the critics alone learn."""
-    limit_s: float = 5.5
+    ahead_steps: int = 6000
+    """Over these, the first, the critics get ``critic_warmup`` updates on top of what every step pays for. The actor
+    joins in when that many are done, at about 4,400 steps."""
+    limit_s: float = 6.2
     """Time the policy has for the task."""
-    helped_s: float = 11.0
+    helped_s: float = 12.2
     """After this time an episode is given up, though a person helps."""
     points: int = 4
     """Evaluations on the way."""
@@ -88,7 +91,7 @@ def settings_of(objective: Objective, seed: int, plan: Plan) -> Settings:
 
     ``seed`` shares out 1 between cloning and the critics' advice; its shares are in the proportion of ``chunk``.
     """
-    cloning = {Objective.BC: 1.0, Objective.SEED: 0.07 / 1.07}.get(objective, 0.07)
+    cloning = {Objective.BC: 1.0, Objective.SEED: 0.15 / 1.15}.get(objective, 0.15)
     return Settings(
         objective=objective,
         h=4,
@@ -99,20 +102,20 @@ def settings_of(objective: Objective, seed: int, plan: Plan) -> Settings:
         ema=0.02,
         actor_lr=3e-4 if objective is not Objective.BC else 5e-4,
         ramp=200,
-        anneal=round(0.25 * plan.robot_steps),
+        anneal=max(1, round(UTD * plan.robot_steps)),
         actor_ema=0.005,
         critic_lr=1e-3,
-        value_low=-1.5,
-        value_high=1.0,
-        temperature=1e-5,
-        temperature_lr=3e-3,
-        target_entropy=-1.5 * covered(objective),
+        value_low=-3.5,
+        value_high=2.6,
+        temperature=1e-2,
+        temperature_lr=1e-2,
+        target_entropy=-0.7 * covered(objective),
         bc_initial=cloning,
         bc_final=cloning,
         bc_loss=CloningLoss.NLL if objective is not Objective.BC else CloningLoss.MSE,
-        batch=128,
-        utd=0.25,
-        critic_warmup=2000 if objective is not Objective.BC else 0,
+        batch=256,
+        utd=UTD,
+        critic_warmup=1000 if objective is not Objective.BC else 0,
         seed=seed,
     )
 
@@ -250,9 +253,7 @@ def fine_tune(bench: Bench, settings: Settings, progress: Callable[[int], None])
         lived.append(run_episode(bench.arm, pilot(driver, plan.exploration, rng), person, terms, scene, rng))
         online.append(lived[-1].rows)
         steps += lived[-1].steps
-        # The critics have seen what the cloned policy does, and how it fails, before their advice moves it.
-        early = settings.critic_warmup * min(1.0, steps / plan.alone_steps)
-        while update < early + steps * settings.utd:
+        while update < _due(steps, settings, plan):
             drawn = np.random.default_rng((settings.seed, update))
             said.append(agent.update(mixed.draw(drawn, settings.batch), update))
             update += 1
@@ -265,6 +266,14 @@ def fine_tune(bench: Bench, settings: Settings, progress: Callable[[int], None])
             due += plan.robot_steps / plan.points
             if last:
                 return
+
+
+def _due(steps: int, settings: Settings, plan: Plan) -> float:
+    """Updates that so many robot steps pay for.
+
+    The critics have seen what the cloned policy does, and how it fails, before their advice moves it.
+    """
+    return settings.critic_warmup * min(1.0, steps / plan.ahead_steps) + steps * settings.utd
 
 
 def _point(

@@ -24,7 +24,7 @@ from spec.arrays import Bool, Float, Float32
 from spec.errors import MisfitError, SpecError
 from spec.robotfile import load_robot
 
-TERMS = Terms(ActionSpace.JOINT_DELTA, history=2, executed=4, limit=30, helped=60)
+TERMS = Terms(ActionSpace.JOINT_DELTA, history=2, executed=4, limit=30, helped=60, progress=0.0)
 BRISK = Manners(pace=1.0, tremble=0.0, hesitates=0.0)
 
 
@@ -125,7 +125,7 @@ def test_only_takeovers_from_the_policy_cost_it(arm: LockstepArm) -> None:
 
 
 def test_a_whole_fine_tuning_in_small(arm: LockstepArm) -> None:
-    plan = Plan(demonstrations=1, warmup_updates=2, robot_steps=20, alone_steps=10, points=1, episodes=1, limit_s=1.0)
+    plan = Plan(demonstrations=1, warmup_updates=2, robot_steps=20, ahead_steps=10, points=1, episodes=1, limit_s=1.0)
     plan = replace(plan, helped_s=1.5, manners=BRISK)
     bench = Bench(arm, plan, seed=0)
     for objective in Objective:
