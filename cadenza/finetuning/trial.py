@@ -27,8 +27,10 @@ _DEMONSTRATIONS, _TRAINING, _TRIALS = 51_000_000, 52_000_000, 53_000_000
 _SCENES = 10_000
 """Of one seed."""
 GAMMA = 0.995
-UTD = 1 / 16
+UTD = 0.25
 """Updates for each robot step."""
+_PATIENCE = 4
+"""Updates of the critics for each of the actor: what a new motion came to is known before the next is tried."""
 _CAPACITY = 100_000
 _WARMUP = Settings(
     objective=Objective.BC, bc_initial=1.0, bc_final=1.0, actor_lr=1e-3, ramp=50, batch=256, h=4, critics=2
@@ -41,11 +43,11 @@ class Plan:
 
     demonstrations: int = 40
     warmup_updates: int = 600
-    robot_steps: int = 8000
+    robot_steps: int = 6000
     """The person's included."""
     ahead_steps: int = 6000
     """Over these, the first, the critics get ``critic_warmup`` updates on top of what every step pays for. The actor
-    joins in when that many are done, at about 4,400 steps."""
+    joins in when that many are done, at 2,400 steps."""
     limit_s: float = 6.2
     """Time the policy has for the task."""
     helped_s: float = 12.2
@@ -92,6 +94,7 @@ def settings_of(objective: Objective, seed: int, plan: Plan) -> Settings:
     ``seed`` shares out 1 between cloning and the critics' advice; its shares are in the proportion of ``chunk``.
     """
     cloning = {Objective.BC: 1.0, Objective.SEED: 0.15 / 1.15}.get(objective, 0.15)
+    patience = 1 if objective is Objective.BC else _PATIENCE
     return Settings(
         objective=objective,
         h=4,
@@ -101,7 +104,7 @@ def settings_of(objective: Objective, seed: int, plan: Plan) -> Settings:
         agg=Agg.MIN,
         ema=0.02,
         actor_lr=3e-4 if objective is not Objective.BC else 5e-4,
-        ramp=200,
+        ramp=200 * patience,
         anneal=max(1, round(UTD * plan.robot_steps)),
         actor_ema=0.005,
         critic_lr=1e-3,
@@ -115,6 +118,7 @@ def settings_of(objective: Objective, seed: int, plan: Plan) -> Settings:
         bc_loss=CloningLoss.NLL if objective is not Objective.BC else CloningLoss.MSE,
         batch=256,
         utd=UTD,
+        actor_every=patience,
         critic_warmup=1000 if objective is not Objective.BC else 0,
         seed=seed,
     )
