@@ -145,6 +145,12 @@ class Learner:
         """Updates that the rows so far allow."""
         return int(self.plan.utd * self.counters.online_rows) + self.plan.offline_updates
 
+    @property
+    def _idle(self) -> bool:
+        """No update can be made as things stand. Where episodes are lost the journal's next one may come later than
+        their rows would have allowed: it is then taken in at once, or no turn would ever do anything again."""
+        return self.counters.update >= self.budget or not len(self.source)
+
     def turn(self) -> Did:
         """Take in what came, or make one update.
 
@@ -155,7 +161,7 @@ class Learner:
         with self._sound():
             if self._take_in():
                 return Did.TOOK_IN
-            if self.counters.update >= self.budget or not len(self.source):
+            if self._idle:
                 return Did.NOTHING
             self._update()
             return Did.UPDATED
@@ -238,13 +244,12 @@ class Learner:
 
     def _take_in(self) -> bool:
         """Take in the next episodes: first those that the journal says came now. False where there are none."""
+        came = False
         if self._pending:
-            came = False
-            while self._pending and self._pending[0].update <= self.counters.update:
+            while self._pending and (self._pending[0].update <= self.counters.update or self._idle):
                 self._again(self._pending.popleft())
                 came = True
             return came
-        came = False
         for found in self._watch.look(at_once=self.counters.update >= self.budget):
             taken = self._look_into(found)
             if taken is None:

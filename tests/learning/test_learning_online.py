@@ -391,6 +391,23 @@ def test_an_episode_that_is_gone_after_a_crash_is_said(place: Place) -> None:
     learner.close()
 
 
+def test_an_episode_that_is_gone_does_not_keep_later_ones_waiting(place: Place) -> None:
+    """The next one came after updates that only its rows allowed: the learner used to wait for those for ever."""
+    place.come(0)
+    learner = work(place.learner(save_every=1000, export_every=1000, critic_warmup=1000))
+    place.come(1)
+    learner._watch._next_s = 0.0
+    assert learner.turn() is Did.TOOK_IN
+    learner.close()
+    assert [entry.update for entry in learner.journal.entries] == [0, ROWS]
+    (place.watched / "000.mcap").unlink()
+    place.come(2)
+    again = work(place.learner(save_every=1000, export_every=1000, critic_warmup=1000))
+    again.close()
+    assert len(place.heard("lost")) == 1
+    assert again.counters.update == again.counters.online_rows == 2 * ROWS
+
+
 class _NoGood:
     """A shelf on which nothing is fit to be driven."""
 
