@@ -64,7 +64,9 @@ class Loading:
         return self._policy
 
     def _run(self) -> None:
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
+        thread = threading.get_native_id()
+        nice = max(_NICE, os.getpriority(os.PRIO_PROCESS, thread))  # only root may be less nice than its run
+        os.setpriority(os.PRIO_PROCESS, thread, nice)
         try:
             self._policy = self._load()
         except CadenzaError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -403,6 +404,24 @@ def test_a_load_that_blows_up_in_some_new_way_is_a_refusal(robot: Robot, first: 
     rig.want(bundles())
     rig.steps(2)
     assert "cannot be loaded: MemoryError" in rig.news[0].text
+
+
+def test_a_run_that_is_nice_itself_loads_as_nicely(
+    robot: Robot, first: Bundle, bundles: Bundles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The load ended without a word, and took the process with it, as only root may be less nice again."""
+
+    def set_priority(_which: int, _thread: int, nice: int) -> None:
+        if nice < 12:
+            raise PermissionError
+
+    monkeypatch.setattr(os, "getpriority", lambda _which, _thread: 12)
+    monkeypatch.setattr(os, "setpriority", set_priority)
+    rig = Rig(robot, first)
+    rig.steps(1)
+    rig.want(bundles(ramp=0.02))
+    rig.steps(TRIAL + 1)
+    assert rig.kinds == ["swap_trial", "swap"]
 
 
 def test_a_candidate_that_thinks_too_long_gets_no_trial(
