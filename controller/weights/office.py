@@ -56,8 +56,6 @@ class Office:
         match asked.get("do"):
             case "status":
                 client.answer({"kind": "status", **rollout.status()})
-            case "report":
-                client.answer({"kind": "report", **rollout.report()})
             case "swap" if isinstance(folder, str) and "\0" not in folder:
                 self._waiting[rollout.swap(Path(folder))] = client
             case "rollback":

@@ -305,8 +305,6 @@ class Rollout:
         try:
             found = self._found(request)
         except CadenzaError as error:
-            if request.by == "shelf":
-                self._floor = max(self._floor, request.offered)
             self._settle(request, str(error))
             return
         if request is self._wish:
@@ -346,12 +344,13 @@ class Rollout:
         self._said.append(Said("swap_refused", text, request.number, settled=True))
 
     def _refuse(self, request: Request, text: str) -> None:
-        """What was refused once is not taken from the shelf again, and not gone back to."""
+        """What was refused once is not taken from the shelf again, and not gone back to. What the operator named may be
+        of another learner: its number says nothing of the shelf's."""
         self._refused.append(text)
-        if request.bundle is not None:
-            self._floor = max(self._floor, request.bundle.weights)
-            if request.by == "rollback":
-                self._lineage.pass_over(request.bundle)
+        if request.by == "shelf":
+            self._floor = max(self._floor, request.offered)
+        elif request.by == "rollback" and request.bundle is not None:
+            self._lineage.pass_over(request.bundle)
 
     def _arrived(self, request: Request) -> None:
         """It drives."""

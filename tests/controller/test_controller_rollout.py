@@ -429,6 +429,22 @@ def test_an_operator_may_choose_an_older_one_and_keeps_it(run: Run, shelf: Path)
     assert [command["weights"] for command in run.told] == [2, 3, 2], "what the shelf offered before is not tried again"
 
 
+@pytest.mark.parametrize("how", ["refused", "killed"])
+def test_what_an_operator_named_in_vain_keeps_nothing_of_the_shelf_away(
+    run: Run, shelf: Path, tmp_path: Path, how: str
+) -> None:
+    """Its number was that of another learner: all that the shelf offered below it was passed over in silence."""
+    run.rollout.swap(write_tiny_bundle(tmp_path / "mine", JOINTS, weights=50).folder)
+    run.look()
+    if how == "refused":
+        run.hear("swap_refused")
+    else:
+        run.rollout.died()
+    assert run.look() == ["swap_refused"]
+    put(shelf, 2)
+    run.drive(2)
+
+
 def test_inference_killed_in_a_trial(run: Run, shelf: Path) -> None:
     """What it was trying may be why, so it is not tried again."""
     put(shelf, 2)
@@ -678,7 +694,7 @@ def test_an_office_answers_who_waits(tmp_path: Path) -> None:
         assert [answer["kind"] for answer in _lines(link)] == ["swap_trial", "swap"]
     for request, kind in (
         ({"do": "status"}, "status"),
-        ({"do": "report"}, "report"),
+        ({"do": "report"}, "error"),
         ({"do": "follow", "on": True}, "error"),
         ({"do": "follow", "on": 1}, "error"),
         ({"do": "swap"}, "error"),
