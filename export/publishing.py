@@ -8,14 +8,12 @@ from pathlib import Path
 from export.bundle import Bundle
 from export.exporter import Traced, checked_bundle
 from export.reweighting import Template
-from export.shelf import bundle_name, clear_half_made, highest, offer, read_newest
+from export.shelf import bundle_name, clear_half_made, highest, offer, read_newest, versions
 from learning.checkpoint import load_checkpoint
 from learning.cloning.samples import SAMPLES_FILE, load_samples
 from learning.network.actor import SequenceActor
 from learning.network.config import ActorConfig
 from spec.errors import CadenzaError
-
-_GLOB = "weights-[0-9]*"
 
 
 class ShelfPublisher:
@@ -70,6 +68,7 @@ class ShelfPublisher:
         return self._templates[1:]
 
     def _clear(self, newest: Bundle) -> None:
-        older = sorted(folder for folder in self._shelf.glob(_GLOB) if folder.name < newest.folder.name)
-        for folder in older[: max(0, len(older) + 1 - self._keep)]:
-            shutil.rmtree(folder, ignore_errors=True)
+        """The oldest bundles go, and nothing that somebody else has put there."""
+        older = [weights for weights in versions(self._shelf) if weights < newest.weights]
+        for weights in older[: max(0, len(older) + 1 - self._keep)]:
+            shutil.rmtree(self._shelf / bundle_name(weights), ignore_errors=True)

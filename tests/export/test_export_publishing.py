@@ -132,6 +132,16 @@ def test_old_bundles_go(publisher: ShelfPublisher, tmp_path: Path) -> None:
     assert sorted(folder.name for folder in (tmp_path / "shelf").glob("*/")) == ["weights-000003", "weights-000010"]
 
 
+def test_a_copy_that_an_operator_keeps_on_the_shelf_stays(publisher: ShelfPublisher, tmp_path: Path) -> None:
+    """It went with the old bundles: its name began like theirs."""
+    kept = tmp_path / "shelf" / "weights-000001-best"
+    kept.mkdir(parents=True)
+    for weights in (999_999, 1_000_000, 1_000_001):
+        publisher.publish(_checkpoint(tmp_path / "checkpoint", _actor(), weights))
+    left = {folder.name for folder in (tmp_path / "shelf").glob("*/")}
+    assert left == {kept.name, "weights-1000000", "weights-1000001"}
+
+
 def test_what_a_kill_left_goes_as_the_next_one_begins(publisher: ShelfPublisher, tmp_path: Path) -> None:
     (tmp_path / "shelf" / ".weights-000004.abcd").mkdir(parents=True)
     publisher.prepare(_actor())
