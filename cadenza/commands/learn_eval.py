@@ -42,7 +42,7 @@ class Args:
 
     cadenza learn eval runs/push --episodes 50
 
-    cadenza learn eval runs/push runs/online/shelf --episodes 100 --plot runs/rates.png
+    cadenza learn eval runs/push runs/online/bundles --episodes 100 --plot runs/rates.png
     """
 
     policies: tyro.conf.Positional[tuple[Path, ...]]

@@ -109,6 +109,7 @@ class Args:
     max_ticks: float = 1.0
     """Largest difference of a bundle from the policy that is accepted, in encoder ticks."""
     keep_bundles: int = 20
+    """Newest bundles that stay, to go back to."""
     until_updates: int | None = None
     """Stop after so many updates in all."""
     until_idle_s: float | None = None

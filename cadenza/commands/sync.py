@@ -45,7 +45,7 @@ class Args:
 
     cadenza sync --server http://127.0.0.1:8470 --token-file runs/fleet/token --episodes runs/x/episodes --once
 
-    The address and the token are printed by: cadenza learn serve
+    The address, and the file that holds the token, are printed by: cadenza learn serve
     """
 
     server: str
