@@ -39,8 +39,8 @@ class Batch:
     now: History
     """At the first step."""
     actions: Tensor
-    """Executed, in units of the action space, shape (batch, h, A). Past ``length`` the arm is made to stand: the last
-    target again, or no change, as the action space has it."""
+    """As :attr:`learning.replay.rows.Rows.action`, shape (batch, h, A). Past ``length`` the arm is made to stand: the
+    last target again, or no change, as the action space has it."""
     length: Tensor
     """L, real steps in the window, 1 to h, int64, shape (batch,)."""
     rewards: Tensor

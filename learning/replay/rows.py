@@ -29,7 +29,8 @@ class Rows:
     acted: Bool
     """An action was executed after this sight, and the next row is what was seen then."""
     action: Float32
-    """Executed, in units of the action space, shape (rows, A); zero where not ``acted``."""
+    """In units of the action space, shape (rows, A); zero where not ``acted``. Of an example what was executed, of
+    the policy what it asked for: see :mod:`learning.replay.cut`."""
     expert: Bool
     """The action is an example to clone: a demonstration, or a person who stepped in."""
     plan: Float32 | None
