@@ -29,7 +29,7 @@ _SCENES = 10_000
 GAMMA = 0.995
 UTD = 0.25
 """Updates for each robot step."""
-_PATIENCE = 4
+_ACTOR_EVERY = 4
 """Updates of the critics for each of the actor: what a new motion came to is known before the next is tried."""
 _CAPACITY = 100_000
 _WARMUP = Settings(
@@ -45,9 +45,6 @@ class Plan:
     warmup_updates: int = 600
     robot_steps: int = 6000
     """The person's included."""
-    ahead_steps: int = 6000
-    """Over these, the first, the critics get ``critic_warmup`` updates on top of what every step pays for. The actor
-    joins in when that many are done, at 2,400 steps."""
     limit_s: float = 6.2
     """Time the policy has for the task."""
     helped_s: float = 12.2
@@ -94,7 +91,7 @@ def settings_of(objective: Objective, seed: int, plan: Plan) -> Settings:
     ``seed`` shares out 1 between cloning and the critics' advice; its shares are in the proportion of ``chunk``.
     """
     cloning = {Objective.BC: 1.0, Objective.SEED: 0.15 / 1.15}.get(objective, 0.15)
-    patience = 1 if objective is Objective.BC else _PATIENCE
+    actor_every = 1 if objective is Objective.BC else _ACTOR_EVERY
     return Settings(
         objective=objective,
         h=4,
@@ -104,7 +101,7 @@ def settings_of(objective: Objective, seed: int, plan: Plan) -> Settings:
         agg=Agg.MIN,
         ema=0.02,
         actor_lr=3e-4 if objective is not Objective.BC else 5e-4,
-        ramp=200 * patience,
+        ramp=200 * actor_every,
         anneal=max(1, round(UTD * plan.robot_steps)),
         actor_ema=0.005,
         critic_lr=1e-3,
@@ -118,7 +115,7 @@ def settings_of(objective: Objective, seed: int, plan: Plan) -> Settings:
         bc_loss=CloningLoss.NLL if objective is not Objective.BC else CloningLoss.MSE,
         batch=256,
         utd=UTD,
-        actor_every=patience,
+        actor_every=actor_every,
         critic_warmup=1000 if objective is not Objective.BC else 0,
         seed=seed,
     )
@@ -273,11 +270,12 @@ def fine_tune(bench: Bench, settings: Settings, progress: Callable[[int], None])
 
 
 def _due(steps: int, settings: Settings, plan: Plan) -> float:
-    """Updates that so many robot steps pay for.
+    """Updates that so many robot steps pay for: ``utd`` each, and ``critic_warmup`` on top, spread over the run.
 
-    The critics have seen what the cloned policy does, and how it fails, before their advice moves it.
+    The actor joins in when the first ``critic_warmup`` are done, after 2,400 of 6,000 steps: the critics have then
+    seen what the cloned policy does, and how it fails, before their advice moves it.
     """
-    return settings.critic_warmup * min(1.0, steps / plan.ahead_steps) + steps * settings.utd
+    return settings.critic_warmup * min(1.0, steps / plan.robot_steps) + steps * settings.utd
 
 
 def _point(

@@ -125,7 +125,7 @@ def test_only_takeovers_from_the_policy_cost_it(arm: LockstepArm) -> None:
 
 
 def test_a_whole_fine_tuning_in_small(arm: LockstepArm) -> None:
-    plan = Plan(demonstrations=1, warmup_updates=2, robot_steps=20, ahead_steps=10, points=1, episodes=1, limit_s=1.0)
+    plan = Plan(demonstrations=1, warmup_updates=2, robot_steps=20, points=1, episodes=1, limit_s=1.0)
     plan = replace(plan, helped_s=1.5, manners=BRISK)
     bench = Bench(arm, plan, seed=0)
     for objective in Objective:

@@ -501,6 +501,7 @@ def _send_slowly(url: str, token: Path, folder: Path) -> None:
 REFUSED = {
     "--server http://192.0.2.1:8470": "--plain-http",
     "--server learner": "--server",
+    "--server https://a..b": "--server",
     "--server https://127.0.0.1:1 --ca nowhere.pem": "--ca",
     "--server https://127.0.0.1:1 --settle-s -1": "--settle-s",
     "--server https://127.0.0.1:1 --limit-kb-s 0": "--limit-kb-s",
@@ -537,6 +538,7 @@ def test_serve_refuses_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture
         "--port 70000": "--port",
         f"--token-file {tmp_path}/good --host 192.0.2.1": "cannot listen",
         f"--token-file {tmp_path}/good --host no.such.host.invalid": "cannot listen",
+        f"--token-file {tmp_path}/good --host a..b": "cannot listen",
     }.items():
         assert main([*out, *arguments.split()]) == 2
         error = capsys.readouterr().err
