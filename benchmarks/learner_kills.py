@@ -25,8 +25,7 @@ import numpy as np
 
 from benchmarks.stand_ins.learner import Task, run, write_episode
 from learning.checkpoint import read_tensors
-from learning.online.journal import read_journal
-from learning.online.learner import JOURNAL_FILE
+from learning.online.journal import JOURNAL_FILE, read_journal
 from learning.online.state import STATE_FILE, read_counters
 
 KILLS = 20

@@ -20,13 +20,13 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "sim": ("cadenza.commands.sim", "start the virtual arm"),
     "calibrate": ("cadenza.commands.calibrate", "measure an arm: joints, takeover"),
     "demos": ("cadenza.commands.demos", "record scripted demonstrations in the virtual arm"),
-    "learn": ("cadenza.commands.learn", "train a policy: warmup"),
+    "learn": ("cadenza.commands.learn", "train a policy: warmup, online, reward, eval; serve and offer it to robots"),
     "sync": ("cadenza.commands.sync", "send episodes to a learner on another machine, and bring its bundles"),
     "export": ("cadenza.commands.export", "turn a checkpoint into a bundle the robot can run"),
     "import": ("cadenza.commands.import_legacy", "turn a legacy checkpoint into one that can be trained here"),
     "replay": ("cadenza.commands.replay", "an episode again: on an arm, by another policy, tick for tick, on a screen"),
     "episodes": ("cadenza.commands.episodes", "look at, check, recover, label, prune and export recorded episodes"),
-    "bench": ("cadenza.commands.bench", "measure what must hold: takeover"),
+    "bench": ("cadenza.commands.bench", "measure what must hold: takeover, learning, online"),
     "demo": ("cadenza.commands.demo", "the whole thing on the virtual arm, with a report"),
 }
 

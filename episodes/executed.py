@@ -27,7 +27,7 @@ def executed_targets(ticks: npt.NDArray[Any]) -> Float:
 
 
 def asked_targets(ticks: npt.NDArray[Any]) -> Float:
-    """As :func:`executed_targets`, but where the policy drove what it wanted, before fading and envelope [rad]."""
+    """As :func:`executed_targets`, but where the policy drove what its chunks came to, before the envelope [rad]."""
     policy = np.asarray(ticks["policy"], dtype=np.float64)
     drove = (ticks["driver"] == Driver.POLICY) & np.isfinite(policy).all(axis=1)
     return np.where(drove[:, None], policy, executed_targets(ticks))

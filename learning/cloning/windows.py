@@ -6,7 +6,7 @@ training sees what the policy will see. Where a live policy was asked, they are 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -20,7 +20,7 @@ from episodes.transitions import sights
 from episodes.windows import RESTING, action_targets, history, newest_at, segments
 from learning.cloning.plans import planned_steps, sent_targets
 from learning.network.config import ActorConfig
-from learning.replay.cut import calibration_of, decoded, refuse_broken
+from learning.replay.cut import calibration_of, decoded, refuse_blind, refuse_broken
 from spec.action import ActionSpace, encode
 from spec.arrays import Bool, Bytes, Float, Float32, Int
 from spec.errors import CadenzaError, MisfitError, SpecError
@@ -141,9 +141,7 @@ class Demonstrations:
         if episode.joints != self.config.joints:
             raise MisfitError(f"{episode.path}: joints {list(episode.joints)}, others have {list(self.config.joints)}")
         self._take_calibration(episode)
-        for name in self.config.cameras:
-            if name not in episode.frames or not len(episode.frames[name]):
-                raise MisfitError(f"{episode.path}: no pictures of camera {name!r} (has: {_with_pictures(episode)})")
+        refuse_blind(episode, self.config.cameras)
         if self.labels is Labels.PLAN:
             samples, plans = planned_steps(episode, self.config)
             gathered.plans.append(plans)
@@ -261,8 +259,3 @@ def _in_action_space(space: ActionSpace, targets: Float, reference: Float) -> Fl
         return targets.astype(np.float32)
     moved = [encode(space, chunk, start) for chunk, start in zip(targets, reference, strict=True)]
     return np.stack(moved).astype(np.float32)
-
-
-def _with_pictures(episode: Episode) -> str:
-    names: Iterable[str] = (name for name, frames in episode.frames.items() if len(frames))
-    return ", ".join(names) or "none"

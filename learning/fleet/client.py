@@ -230,8 +230,9 @@ def check_address(url: str) -> None:
     """Raises SpecError for what is no address of a learner."""
     try:
         parts = urlsplit(url)
-        sound = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0
-    except ValueError:
+        named = httpx.URL(url).host.encode("idna")  # as a resolver will
+        sound = parts.scheme in {"http", "https"} and named and parts.port != 0
+    except (ValueError, httpx.InvalidURL):
         sound = False
     if not sound or parts.username or parts.password or parts.query or parts.fragment or parts.path not in {"", "/"}:
         raise SpecError("--server", url, "must be an address like https://learner.local:8470")

@@ -52,7 +52,7 @@ def bound_socket(host: str, port: int) -> socket.socket:
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         listening = socket.create_server((host, port), family=family, backlog=CONNECTIONS)
-    except (OSError, OverflowError) as error:
+    except (OSError, OverflowError, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise SpecError("--host, --port", f"{host}:{port}", f"cannot listen: {reason}") from None
     # Connections inherit it; asyncio sets it only where the protocol is named. Without it an answer takes 40 ms more.

@@ -16,11 +16,11 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from episodes.outcome import Outcome
-from learning.online.journal import Facts, read_journal
+from learning.online.journal import JOURNAL_FILE, Facts, read_journal
 from learning.online.metrics import read_metrics
 from learning.replay.cut import Source
 
-CURVES_FILE, JOURNAL_FILE = "curves.png", "journal.jsonl"
+CURVES_FILE = "curves.png"
 _POINTS = 600
 """Of a curve; more would not be seen."""
 _EPISODES = 20

@@ -22,6 +22,8 @@ from spec.files import parsed_json
 from spec.robot import Section
 from spec.robotfile import validated
 
+JOURNAL_FILE = "journal.jsonl"
+
 
 class Facts(Section):
     """How an episode went, as far as its log says."""

@@ -20,7 +20,7 @@ from typing import Any, Protocol
 from learning.checkpoint import CheckpointConfig, save_checkpoint
 from learning.cloning.samples import COUNT, SAMPLES_FILE, write_samples
 from learning.online.intake import Intake, Taken
-from learning.online.journal import Entry, Journal
+from learning.online.journal import JOURNAL_FILE, Entry, Journal
 from learning.online.metrics import Metrics
 from learning.online.state import Counters, load_state, save_state
 from learning.online.watch import Found, Watch
@@ -32,7 +32,7 @@ from learning.replay.store import Store
 from learning.sac.agent import Agent
 from spec.errors import CadenzaError
 
-CHECKPOINT, BUNDLES, STORE, JOURNAL_FILE = "checkpoint", "bundles", "store", "journal.jsonl"
+CHECKPOINT, BUNDLES, STORE = "checkpoint", "bundles", "store"
 
 
 class Publisher(Protocol):

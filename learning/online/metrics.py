@@ -135,10 +135,12 @@ def read_metrics(folder: Path) -> Iterator[dict[str, Any]]:
                 numbers = json.loads(line)
             except (ValueError, RecursionError):
                 continue
-            if isinstance(numbers, dict) and all(isinstance(value, int | float) for value in numbers.values()):
+            if not isinstance(numbers, dict) or "update" not in numbers:
+                continue
+            if all(isinstance(value, int | float) for value in numbers.values()):
                 yield numbers
 
 
 def _shorten(path: Path, update: int) -> None:
-    kept = [json.dumps(line) for line in read_metrics(path.parent) if line.get("update", 0) <= update]
+    kept = [json.dumps(line) for line in read_metrics(path.parent) if line["update"] <= update]
     write_atomically(path, "".join(line + "\n" for line in kept).encode())

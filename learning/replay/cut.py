@@ -7,7 +7,7 @@ of that number. Elsewhere (a person alone at the arm, a script) time is cut even
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from enum import StrEnum
 from pathlib import Path
 
@@ -15,7 +15,7 @@ import numpy as np
 
 from episodes.reader import Episode, read_episode
 from episodes.records import Driver
-from episodes.transitions import Transitions, transitions
+from episodes.transitions import Transitions, sighted, transitions
 from episodes.windows import newest_at
 from episodes.writer import CALIBRATION_FILE
 from learning.network.config import ActorConfig
@@ -86,10 +86,7 @@ def refuse_foreign(episode: Episode, config: ActorConfig, calibration: str | Non
         raise MisfitError(f"{path}: the actor wants {', '.join(config.vectors)}, which no episode holds")
     if episode.joints != config.joints:
         raise MisfitError(f"{path}: joints {list(episode.joints)}, the actor has {list(config.joints)}")
-    for name in config.cameras:
-        if name not in episode.frames or not len(episode.frames[name]):
-            have = ", ".join(other for other, frames in episode.frames.items() if len(frames)) or "none"
-            raise MisfitError(f"{path}: no pictures of camera {name!r} (has: {have})")
+    refuse_blind(episode, config.cameras)
     if (drove := episode.bundle()) is not None:
         if drove.action.space is not config.action_space:
             raise MisfitError(
@@ -103,6 +100,14 @@ def refuse_foreign(episode: Episode, config: ActorConfig, calibration: str | Non
     found = calibration_of(episode)
     if calibration is not None and found not in {None, calibration}:
         raise MisfitError(f"{path}: recorded under calibration {str(found)[:12]}, the actor's is {calibration[:12]}")
+
+
+def refuse_blind(episode: Episode, cameras: Iterable[str]) -> None:
+    """Raises MisfitError for an episode in which one of these cameras saw nothing."""
+    have = sighted(episode)
+    for name in cameras:
+        if name not in have:
+            raise MisfitError(f"{episode.path}: no pictures of camera {name!r} (has: {', '.join(have) or 'none'})")
 
 
 def calibration_of(episode: Episode) -> str | None:

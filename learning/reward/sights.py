@@ -12,10 +12,10 @@ import numpy as np
 from episodes.outcome import Outcome
 from episodes.reader import Episode, read_episode
 from episodes.windows import RESTING, policy_grid, sample
+from learning.replay.cut import decoded, refuse_blind
 from spec.arrays import Bool, Bytes, Float, Int
-from spec.errors import CadenzaError, MisfitError
+from spec.errors import CadenzaError
 from spec.manifest import ImageInput
-from spec.observation import decode_jpeg, policy_image
 
 STEP_S = 0.1
 """Time between the sights that are taken from an episode [s]."""
@@ -69,7 +69,7 @@ def read_sights(
 
     Raises:
         MisfitError: an episode without one of the cameras.
-        CadenzaError: no success among them, or no failure.
+        CadenzaError: no success among them, or no failure; or a picture that is none.
     """
     images: dict[str, list[Bytes]] = {name: [] for name in cameras}
     labels: list[Int] = []
@@ -103,10 +103,7 @@ def read_sights(
 
 def _seen(episode: Episode, cameras: Mapping[str, ImageInput]) -> tuple[dict[str, Bytes], Float]:
     """Pictures at the steps in which the arm was driven, and the time from each to the last of them [s]."""
-    for name in cameras:
-        if name not in episode.frames or not len(episode.frames[name]):
-            have = ", ".join(name for name, frames in episode.frames.items() if len(frames)) or "none"
-            raise MisfitError(f"{episode.path}: no pictures of camera {name!r} (has: {have})")
+    refuse_blind(episode, cameras)
     active = np.flatnonzero(~np.isin(episode.ticks["mode"], RESTING))
     if not len(active):
         return {}, np.zeros(0)
@@ -115,12 +112,7 @@ def _seen(episode: Episode, cameras: Mapping[str, ImageInput]) -> tuple[dict[str
     # The grid is laid from the end backwards: the last sight is the one that was judged.
     grid = end_ns - policy_grid(0, end_ns - int(tick_ns[active[0]]), step_ns)[::-1]
     samples = sample(grid, tick_ns, {name: episode.frames[name].captured_ns for name in cameras})
-    images = {
-        name: np.stack([policy_image(decode_jpeg(episode.frames[name].jpeg[index]), size) for index in picked])
-        if len(picked := samples.frames[name])
-        else np.zeros((0, size.height, size.width, 3), dtype=np.uint8)
-        for name, size in cameras.items()
-    }
+    images = {name: decoded(episode, name, samples.frames[name].tolist(), size) for name, size in cameras.items()}
     return images, np.asarray((end_ns - samples.observed_ns) * 1e-9, dtype=np.float64)
 
 

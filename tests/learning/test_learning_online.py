@@ -21,8 +21,8 @@ from learning.network.actor import SequenceActor
 from learning.online import intake as intake_module
 from learning.online.curves import plot_curves
 from learning.online.intake import Intake
-from learning.online.journal import Journal, read_journal
-from learning.online.learner import CHECKPOINT, JOURNAL_FILE, STORE, Did, Learner, Plan
+from learning.online.journal import JOURNAL_FILE, Journal, read_journal
+from learning.online.learner import CHECKPOINT, STORE, Did, Learner, Plan
 from learning.online.lock import only_learner
 from learning.online.metrics import Metrics, read_metrics
 from learning.online.state import STATE_FILE, read_counters
@@ -465,7 +465,7 @@ def test_metrics_of_updates_that_are_made_again_are_there_once(place: Place) -> 
     place.come(0, 1)
     work(place.learner(), until=15).close()
     with (place.run / "metrics.jsonl").open("ab") as file:
-        file.write(b'5\n\xff\xfe\n{"update": "x"}\n[5]\n{"update": 2')
+        file.write(b'5\n\xff\xfe\n{"update": "x"}\n[5]\n{"q": 1}\n{"update": 2')
     learner = work(place.learner())
     learner.finish()
     learner.close()

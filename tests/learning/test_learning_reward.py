@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import synthetic_episodes
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -192,6 +193,19 @@ def test_both_outcomes_and_all_cameras_are_needed(judged: Path) -> None:
         read_sights(paths, {"front": SIZE})
     with pytest.raises(CadenzaError, match="only 1 of the failures"):
         train(read_sights(paths[:3], {"top": SIZE}), CONFIG, QUICK)
+
+
+def test_a_picture_that_is_none_is_said_in_one_line(
+    judged: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It used to end in a traceback."""
+    with monkeypatch.context() as camera:
+        camera.setattr(synthetic_episodes, "encode_jpeg", lambda picture, quality: b"no picture")
+        path = write_episode(tmp_path, 6)
+    with pytest.raises(CadenzaError, match="camera top: frame 0: not a readable JPEG"):
+        read_sights([*sorted(judged.glob("*.mcap")), path], {"top": SIZE})
+    assert main(["learn", "reward", "--data", str(tmp_path), "--out", str(tmp_path / "out")]) == 2
+    assert capsys.readouterr().err.strip().count("\n") == 0
 
 
 def test_it_learns_and_says_the_same_after_a_round_through_the_disk(judged: Path, tmp_path: Path) -> None:
