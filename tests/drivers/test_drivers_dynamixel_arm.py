@@ -19,6 +19,8 @@ from spec.calibration import Calibration, JointCalibration
 from spec.errors import DeviceError, MisfitError, SpecError
 from spec.robot import Arm
 
+pytestmark = pytest.mark.daemon
+
 MODELS = {1: "XL430-W250", 2: "XL430-W250", 3: "XL330-M288", 4: "XL330-M288"}
 ZEROS = {1: 2048, 2: 1900, 3: 2100, 4: 2048}
 
