@@ -111,4 +111,6 @@ def test_a_closed_standard_input_is_an_empty_one() -> None:
 def test_an_example_of_two_lines_is_explained_as_one(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["import", "--help"])
-    assert "--step-s 0.1 --action-low -0.1 --action-high 0.1 --log-std-min -5 --log-std-max 2\n" in capsys.readouterr().out
+    assert (
+        "--step-s 0.1 --action-low -0.1 --action-high 0.1 --log-std-min -5 --log-std-max 2\n" in capsys.readouterr().out
+    )
