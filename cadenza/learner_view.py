@@ -75,7 +75,8 @@ class LearnerView:
         """Last line."""
         if self._live is not None:
             self._live.stop()
-        status = _status(learner, Did.NOTHING)
+        due = learner.counters.update < learner.budget
+        status = _status(learner, Did.UPDATED if due else Did.NOTHING)
         if self._json:
             print(json.dumps({"event": "interrupted" if interrupted else "end", **status}), flush=True)
             return

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from itertools import product
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -40,7 +41,7 @@ from learning.reward.classifier import load_classifier
 from learning.reward.rewarding import rewarded
 from learning.sac.agent import Agent
 from learning.sac.settings import Settings
-from spec.errors import SpecError
+from spec.errors import MisfitError, SpecError
 from spec.files import sha256_of
 
 _IDLE_S = 0.2
@@ -133,6 +134,10 @@ def main(argv: Sequence[str]) -> int:
     torch.set_num_threads(args.threads)
     give_way(args.nice, args.beside)
     actor, config = load_checkpoint(args.checkpoint)
+    if actor.config.vectors:
+        wants = ", ".join(actor.config.vectors)
+        way_out = "cadenza import --state says which of an arm's numbers they are"
+        raise MisfitError(f"{args.checkpoint}: the actor wants {wants}, which no episode holds; {way_out}")
     actor.to(device)
     with only_learner(args.out), LearnerView(args.out, args.json) as view:
         publisher = ShelfPublisher(args.out / BUNDLES, args.max_ticks, args.keep_bundles)
@@ -159,6 +164,10 @@ def _check(args: Args) -> None:
     for name, folders in (("--watch", args.watch), ("--data", args.data)):
         for folder in folders:
             _check_folder(name, folder)
+    for shown, watched in product(args.data, args.watch):
+        one, other = shown.resolve(), watched.resolve()
+        if one.is_relative_to(other) or other.is_relative_to(one):
+            raise SpecError("--watch", str(watched), f"an episode is shown or lived, not both: --data {shown}")
 
 
 def _device(name: str) -> torch.device:

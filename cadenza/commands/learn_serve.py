@@ -97,6 +97,8 @@ def _limits(args: Args) -> Limits:
     for name, value in sizes.items():
         if value is not None and not 0.0 <= value <= 1e6:
             raise SpecError(name, value, "from 0 to 1000000")
+    if not args.max_episode_gb:
+        raise SpecError("--max-episode-gb", args.max_episode_gb, "above 0")
     if args.uploads < 1:
         raise SpecError("--uploads", args.uploads, "at least 1")
     if not 0 <= args.port <= 65_535:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -98,6 +99,8 @@ def main(argv: Sequence[str]) -> int:
             raise SpecError(f"--{name}", getattr(args, name), "at least 1")
     if not 0.0 < args.learning_rate < 1.0:
         raise SpecError("--learning-rate", args.learning_rate, "above 0 and below 1")
+    if not 0.0 < args.actor.act_step_s < math.inf:
+        raise SpecError("--actor.act-step-s", args.actor.act_step_s, "above 0")
     if not 0.0 <= args.delay_s <= args.actor.act_step_s:
         raise SpecError("--delay-s", args.delay_s, f"from 0 to one action step ({args.actor.act_step_s:g} s)")
     if args.seed < 0:
@@ -142,5 +145,6 @@ def main(argv: Sequence[str]) -> int:
 def _actor_config(args: ActorArgs, joints: tuple[str, ...]) -> ActorConfig:
     fields = asdict(args)
     height, width = fields.pop("image")
-    images = {name: ImageInput(height=height, width=width) for name in fields.pop("cameras")}
+    image = validated(ImageInput, {"height": height, "width": width}, "--actor.image")
+    images = dict.fromkeys(fields.pop("cameras"), image)
     return validated(ActorConfig, {**fields, "joints": joints, "cameras": images, "cnn": _CNN}, "--actor")

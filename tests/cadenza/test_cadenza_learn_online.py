@@ -76,7 +76,7 @@ def test_a_run_and_the_same_command_again(
     monkeypatch.setattr(command, "ShelfPublisher", _Shelf)
     said = _said(capsys)
     assert [line["path"] for line in said if line["event"] == "episode"] == [str(tmp_path / "came" / "f.mcap")]
-    assert said[-1]["event"] == "interrupted"
+    assert (said[-1]["event"], said[-1]["waiting"]) == ("interrupted", False)
     assert read_counters(tmp_path / "out" / STATE_FILE).update == 17
     for word in ("--gamma", "--batch"):
         assert main([*argv, word, "0.5" if word == "--gamma" else "9"]) == 2
@@ -96,6 +96,8 @@ def test_bad_arguments_are_one_line(argv: list[str], tmp_path: Path, capsys: pyt
         "--takeover-cost=nan",
         "--takeover-cost=-1",
         f"--watch={tmp_path / 'demos' / 'd.mcap'}",
+        f"--watch={tmp_path / 'demos'}",
+        f"--watch={tmp_path}",
         "--until-idle-s=nan",
         "--until-updates=-1",
         "--reward=classifier",
@@ -127,6 +129,16 @@ def test_bad_learning_numbers_are_one_line_too(
 ) -> None:
     assert main([*argv, word]) == 2
     assert capsys.readouterr().err == f"cadenza learn: {said}\n"
+
+
+def test_an_actor_that_wants_what_no_arm_measures_is_refused_at_once(
+    argv: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Every episode would be refused, one by one."""
+    config = small_actor().config.model_copy(update={"vectors": {"touch": 2}})
+    save_checkpoint(tmp_path / "start", SequenceActor(config), CheckpointConfig(actor=config))
+    assert main(argv) == 2
+    assert "the actor wants touch, which no episode holds; cadenza import --state" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("device", ["cuda:99", "meta", "gpu"])

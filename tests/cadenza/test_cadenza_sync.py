@@ -535,6 +535,7 @@ def test_serve_refuses_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture
         "--tls-cert c.pem": "both",
         "--tls-cert c.pem --tls-key k.pem": "c.pem",
         "--max-episode-gb -1": "--max-episode-gb",
+        "--max-episode-gb 0": "--max-episode-gb",
         "--port 70000": "--port",
         f"--token-file {tmp_path}/good --host 192.0.2.1": "cannot listen",
         f"--token-file {tmp_path}/good --host no.such.host.invalid": "cannot listen",

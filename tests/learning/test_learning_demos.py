@@ -9,6 +9,7 @@ import pytest
 from synthetic_episodes import robot
 
 from cadenza.cli import main
+from cadenza.commands import learn_warmup
 from cadenza.demonstrations import PLAN_STEPS, DemonstrationRecorder, Settings
 from cadenza.evaluation import Delays, Evaluation
 from drivers.virtual.expert import PushExpert
@@ -17,6 +18,7 @@ from episodes.reader import read_episode
 from learning.cloning.windows import Demonstrations
 from learning.network.config import ActorConfig
 from spec.arrays import Float
+from spec.errors import SpecError
 from spec.manifest import ImageInput
 
 CONFIG = str(Path(__file__).parents[2] / "robots" / "virtual.yaml")
@@ -83,7 +85,10 @@ def test_bad_arguments_are_one_line(capsys: pytest.CaptureFixture[str], tmp_path
     wrong_words = (
         (["demos", "--out", str(tmp_path)], ("--seed=-1", "--noise=-1", "--noise=nan")),
         (["learn", "eval", "x"], ("--seed=-1", "--threads=0", "--inference-s=nan", "--camera-s=-1")),
-        (["learn", "warmup", "--data", "x", "--out", "x"], ("--seed=-1", "--learning-rate=nan", "--delay-s=0.2")),
+        (
+            ["learn", "warmup", "--data", "x", "--out", "x"],
+            ("--seed=-1", "--learning-rate=nan", "--delay-s=0.2", "--actor.act-step-s=nan"),
+        ),
     )
     for command, words in wrong_words:
         for word in words:
@@ -95,6 +100,8 @@ def test_bad_arguments_are_one_line(capsys: pytest.CaptureFixture[str], tmp_path
     assert "not a checkpoint" in capsys.readouterr().err
     assert main(["learn", "warmup", "--data", str(tmp_path), "--out", str(tmp_path / "out")]) == 2
     assert "record some: cadenza demos" in capsys.readouterr().err
+    with pytest.raises(SpecError, match=r"--actor\.image: height: 0"):
+        learn_warmup._actor_config(learn_warmup.ActorArgs(image=(0, 1)), ("a",))
 
 
 class _ExpertPilot:
