@@ -10,34 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hollow_bundle import hollow_bundle
 
 from cadenza.cli import main
 from cadenza.commands.run import chosen_bundle, weights_told
 from controller.weights.office import Office
-from export.bundle import Bundle, write_bundle
 from export.shelf import bundle_name, offer
 from spec.errors import SpecError
-from spec.manifest import Manifest
-
-
-def bundle(folder: Path, weights: int) -> Bundle:
-    """Whole, though no graph: nothing here runs one."""
-    digest = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
-    manifest = {
-        "name": "none",
-        "files": {"encoder.onnx": digest, "decoder.onnx": digest},
-        "encoder": "encoder.onnx",
-        "decoder": "decoder.onnx",
-        "joints": ["a"],
-        "observation": {"history": 1, "step_s": 0.1},
-        "action": {"space": "joint_position", "chunk": 2, "step_s": 0.1},
-        "feature_dim": 1,
-        "actor": "none/1",
-        "exporter": "by hand",
-        "weights": weights,
-        "parity": {"windows": 1, "max_abs": 0, "max_abs_rad": 0, "max_ticks": 0},
-    }
-    return write_bundle(folder, Manifest.model_validate(manifest), {"encoder.onnx": b"", "decoder.onnx": b""})
 
 
 class Run:
@@ -47,7 +26,7 @@ class Run:
         folder.mkdir()
         shelf = folder / "shelf"
         shelf.mkdir()
-        self.office = Office(bundle(folder / "first", 2), shelf, folder, self._tell)
+        self.office = Office(hollow_bundle(folder / "first", 2), shelf, folder, self._tell)
         self._told: list[dict[str, Any]] = []
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._poll)
@@ -84,9 +63,9 @@ def run(tmp_path: Path) -> Iterator[Path]:
 def test_the_operator_looks_swaps_and_goes_back(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["weights", str(run)]) == 0
     assert "weights 2 drive" in capsys.readouterr().out
-    assert main(["weights", str(run), "swap", str(bundle(tmp_path / "good", 4).folder)]) == 0
+    assert main(["weights", str(run), "swap", str(hollow_bundle(tmp_path / "good", 4).folder)]) == 0
     assert capsys.readouterr().out == "trial: swap_trial 4\nswap: swap 4\n"
-    assert main(["weights", str(run), "swap", str(bundle(tmp_path / "bad", 5).folder)]) == 1
+    assert main(["weights", str(run), "swap", str(hollow_bundle(tmp_path / "bad", 5).folder)]) == 1
     assert "refused: swap_refused 5" in capsys.readouterr().out
     assert main(["weights", str(run), "rollback", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["kind"] == "rollback"
@@ -119,12 +98,12 @@ def test_a_run_that_ends_before_it_answers(tmp_path: Path, capsys: pytest.Captur
     running = Run(tmp_path / "run")
     running.office.rollout.heard = lambda *_: None  # type: ignore[method-assign]
     threading.Timer(0.5, running.end).start()
-    assert main(["weights", str(tmp_path / "run"), "swap", str(bundle(tmp_path / "good", 4).folder)]) == 2
+    assert main(["weights", str(tmp_path / "run"), "swap", str(hollow_bundle(tmp_path / "good", 4).folder)]) == 2
     assert "the run ended before it answered" in capsys.readouterr().err
 
 
 def test_what_a_run_that_follows_begins_with(tmp_path: Path) -> None:
-    shelf, named = tmp_path / "shelf", bundle(tmp_path / "named", 1)
+    shelf, named = tmp_path / "shelf", hollow_bundle(tmp_path / "named", 1)
     with pytest.raises(SpecError, match="no such folder"):
         chosen_bundle(named.folder, shelf)
     shelf.mkdir()
@@ -132,7 +111,7 @@ def test_what_a_run_that_follows_begins_with(tmp_path: Path) -> None:
         chosen_bundle(None, None)
     with pytest.raises(SpecError, match="nothing there yet"):
         chosen_bundle(None, shelf)
-    offer(shelf, bundle(shelf / bundle_name(3), 3))
+    offer(shelf, hollow_bundle(shelf / bundle_name(3), 3))
     assert chosen_bundle(None, shelf).manifest.weights == 3
     assert chosen_bundle(named.folder, shelf).manifest.weights == 1
 

@@ -7,12 +7,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from hollow_bundle import hollow_bundle
 
-from export.bundle import Bundle, write_bundle
+from export.bundle import Bundle
 from export.shelf import NEWEST_FILE, bundle_name, clear_half_made, offer, open_newest, read_newest
 from spec.errors import SpecError
 from spec.files import write_atomically
-from spec.manifest import Manifest
 
 _HOLDS = """
 import sys, time
@@ -25,24 +25,7 @@ with holding(Path(sys.argv[1])):
 
 
 def put(shelf: Path, weights: int) -> Bundle:
-    """Whole, though no graph: nothing here runs one."""
-    digest = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
-    manifest = {
-        "name": "none",
-        "files": {"encoder.onnx": digest, "decoder.onnx": digest},
-        "encoder": "encoder.onnx",
-        "decoder": "decoder.onnx",
-        "joints": ["a"],
-        "observation": {"history": 1, "step_s": 0.1},
-        "action": {"space": "joint_position", "chunk": 2, "step_s": 0.1},
-        "feature_dim": 1,
-        "actor": "none/1",
-        "exporter": "by hand",
-        "weights": weights,
-        "parity": {"windows": 1, "max_abs": 0, "max_abs_rad": 0, "max_ticks": 0},
-    }
-    empty = {"encoder.onnx": b"", "decoder.onnx": b""}
-    bundle = write_bundle(shelf / bundle_name(weights), Manifest.model_validate(manifest), empty)
+    bundle = hollow_bundle(shelf / bundle_name(weights), weights)
     offer(shelf, bundle)
     return bundle
 
