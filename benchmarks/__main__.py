@@ -15,13 +15,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cadenza.arguments import parse
+from controller.certificate import cpu_model
 from spec.errors import SpecError
 from spec.files import write_atomically
 
 BENCHMARKS = (
     "tick_work",
+    "rehearsal",
     "wakeup",
+    "safety",
+    "serial_wait",
     "bus_rate",
+    "crowded",
     "chunk_latency",
     "daemon",
     "lockstep",
@@ -58,7 +63,7 @@ def main() -> int:
     for name in args.only:
         if name not in BENCHMARKS:
             raise SpecError("--only", name, "no such benchmark", BENCHMARKS)
-    results: dict[str, object] = {"machine": {"kernel": platform.release(), "cpu": _cpu_model()}}
+    results: dict[str, object] = {"machine": {"kernel": platform.release(), "cpu": cpu_model()}}
     for name in args.only or BENCHMARKS:
         print(f"\n== {name} ==", flush=True)
         results[name] = importlib.import_module(f"benchmarks.{name}").measure(args.seconds)
@@ -66,11 +71,6 @@ def main() -> int:
     write_atomically(args.out / "bench.json", (json.dumps(results, indent=2) + "\n").encode())
     print(f"\n{args.out / 'bench.json'}")
     return 0
-
-
-def _cpu_model() -> str:
-    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown")
 
 
 def _show(value: object, prefix: str = "") -> None:

@@ -12,6 +12,7 @@ from typing import Any
 from rich.console import Console
 
 from cadenza.commands.run import run_episodes
+from cadenza.running import Wanted
 from export.exporter import export_checkpoint
 from spec.robotfile import load_robot
 
@@ -28,7 +29,7 @@ def measure(seconds: float) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         bundle = export_checkpoint(PROJECT / "assets/policy/push", Path(folder) / "bundle")
         robot = load_robot(PROJECT / "robots/virtual.yaml")
-        result = run_episodes(robot, bundle, Path(folder) / "run", 1, seconds, Console(quiet=True))
+        result = run_episodes(Wanted(robot, bundle, Path(folder) / "run", seconds), 1, Console(quiet=True))
         run = result.report["run"]
         return {
             "startup_s": run["startup_s"],

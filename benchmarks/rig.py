@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 import multiprocessing
-import os
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import ParamSpec, TypeVar
@@ -41,24 +37,6 @@ def apart(function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T
     """Call in a fresh process: real-time settings cannot be undone, and imports of others would be measured too."""
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         return pool.submit(function, *args, **kwargs).result()
-
-
-@contextlib.contextmanager
-def load(processes: int) -> Iterator[None]:
-    """Keep ``processes`` interpreters busy at normal priority."""
-    code = "x = 0\nwhile True:\n    x = (x * 1103515245 + 12345) % 2147483648"
-    busy = [subprocess.Popen([sys.executable, "-c", code]) for _ in range(processes)]
-    try:
-        yield
-    finally:
-        for process in busy:
-            process.kill()
-            process.wait()
-
-
-def cores() -> int:
-    """Cores this process may use."""
-    return len(os.sched_getaffinity(0))
 
 
 class SinePolicy:

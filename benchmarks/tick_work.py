@@ -11,7 +11,9 @@ import json
 import math
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import cast
 
 import numpy as np
@@ -29,9 +31,10 @@ from spec.arrays import Float
 from spec.robot import Realtime, Robot
 from spec.teleop import Button, TeleopSample
 
-PHASES = ("read", "decide", "write", "rest", "between")
-"""``rest`` is the loop's own: waking, filling and publishing the record, asking the inbox."""
-_READ, _DECIDE, _WRITE, _REST, _BETWEEN = range(len(PHASES))
+PHASES = ("read", "rehearse", "decide", "write", "rest", "between")
+"""``rehearse`` is done while the servos answer; ``rest`` is the loop's own: waking, filling and publishing the record,
+asking the inbox."""
+_READ, _REHEARSE, _DECIDE, _WRITE, _REST, _BETWEEN = range(len(PHASES))
 
 
 class Stopwatch:
@@ -43,9 +46,20 @@ class Stopwatch:
         self._count = 0
         self._current = [0] * len(PHASES)
         self._last_ns = time.thread_time_ns()
+        self._rehearses = False
+
+    def rehearse(self, meanwhile: Callable[[], None]) -> None:
+        """What is done while the servos answer, whatever it is made of."""
+        self.lap(_READ)
+        self._rehearses = True
+        meanwhile()
+        self._rehearses = False
+        self.lap(_REHEARSE)
 
     def lap(self, phase: int) -> None:
         """The time since the last call belongs to ``phase``."""
+        if self._rehearses:
+            return
         now = time.thread_time_ns()
         self._current[phase] += now - self._last_ns
         self._last_ns = now
@@ -76,9 +90,9 @@ class TimedArm:
     arm: DynamixelArm
     watch: Stopwatch
 
-    def read(self, deadline_ns: int) -> Reading:
+    def read(self, deadline_ns: int, meanwhile: Callable[[], None] | None = None) -> Reading:
         self.watch.lap(_REST)
-        reading = self.arm.read(deadline_ns)
+        reading = self.arm.read(deadline_ns, meanwhile and partial(self.watch.rehearse, meanwhile))
         self.watch.lap(_READ)
         return reading
 
@@ -87,6 +101,16 @@ class TimedArm:
         applied = self.arm.write(position, deadline_ns)
         self.watch.lap(_WRITE)
         return applied
+
+    @property
+    def joints(self) -> tuple[str, ...]:
+        return self.arm.joints
+
+    def alarms(self, deadline_ns: int) -> tuple[str, ...]:
+        return self.arm.alarms(deadline_ns)
+
+    def recover(self, *, restart: bool) -> tuple[str, ...]:
+        return self.arm.recover(restart=restart)
 
     def hold(self) -> None:
         self.arm.hold()

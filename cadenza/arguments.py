@@ -39,6 +39,12 @@ def refusal(error: ValidationError) -> CadenzaError:
     return SpecError(option, first["input"], reason[:1].lower() + reason[1:])
 
 
+def check_range(option: str, value: float, least: float, most: float) -> None:
+    """Refuse a number that is out of its range, or none. Raises SpecError."""
+    if not least <= value <= most:
+        raise SpecError(option, value, f"from {least} to {most}")
+
+
 def check_length(episodes: int, episode_seconds: float) -> None:
     """Refuse what is no number of episodes, or no time limit. Raises SpecError."""
     if episodes < 1:

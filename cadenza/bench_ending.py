@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,9 +17,29 @@ from spec.files import write_atomically
 
 
 def refuse_used(out: Path) -> None:
-    """Raises SpecError where ``--out`` is something else than a new or empty folder."""
+    """Raises SpecError where ``--out`` is no new or empty folder, or nothing can be written there."""
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise SpecError("--out", str(out), "is there already; choose a new folder")
+    refuse_unwritable(out)
+
+
+def refuse_unwritable(out: Path) -> None:
+    """Raises SpecError where nothing can be written into ``--out``: known now, not when hours of work are to be kept.
+
+    It is tried, since rights do not tell: not even root writes into a read-only disk. What was not there is not there
+    afterwards.
+    """
+    missing = [folder for folder in (out, *out.parents) if not folder.exists()]
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=out):
+            pass
+    except OSError as error:
+        raise SpecError("--out", str(out), f"nothing can be written there: {error.strerror}") from None
+    finally:
+        for folder in missing:
+            with contextlib.suppress(OSError):
+                folder.rmdir()
 
 
 def write_report(out: Path, found: Mapping[str, Any], kept: Sequence[Bound], picture: Path, *, show: bool) -> None:

@@ -45,18 +45,26 @@ def find_episodes(paths: Sequence[Path], none_will_do: bool = False) -> list[Pat
     return list(dict.fromkeys(file for files in found.values() for file in files))
 
 
-def episodes_to_learn_from(paths: Sequence[Path], quiet: bool) -> tuple[list[Path], dict[str, str]]:
+def episodes_to_learn_from(
+    paths: Sequence[Path], quiet: bool, option: str = "--data"
+) -> tuple[list[Path], dict[str, str]]:
     """As :func:`set_damaged_aside` of the closed episodes in ``paths``, but for those that an operator discarded.
+
+    Args:
+        paths: files, and folders to search.
+        quiet: show no progress.
+        option: that they were given with.
 
     Raises:
         CadenzaError: none is left.
     """
+    if not paths:
+        raise CadenzaError(f"{option}: name at least one episode or folder, e.g. {option} runs/demos")
     files = [
         file for path in paths for file in find_episodes((path,)) if file.suffix != PART and not _discarded(file, path)
     ]
     if not files:
-        named = ", ".join(map(str, paths)) or "--data"
-        raise CadenzaError(f"{named}: no closed episodes there; record some: cadenza collect")
+        raise CadenzaError(f"{', '.join(map(str, paths))}: no closed episodes there; record some: cadenza collect")
     return set_damaged_aside(list(dict.fromkeys(files)), quiet)
 
 

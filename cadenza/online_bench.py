@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from cadenza.commanded import words
-from controller.weights.desk import connected
+from controller.desk import answer
 from export.shelf import read_newest
 from learning.checkpoint import CONFIG_FILE
 from learning.online.learner import BUNDLES, CHECKPOINT
@@ -254,7 +254,7 @@ class OnlineBench:
     def _ask(self) -> None:
         """Which weights drive, and which are being tried."""
         folder = self._out / "session"
-        status = status_of(folder) if folder.is_dir() else None
+        status = status_of(folder)
         if status is None:
             return
         now_ns, candidate = time.monotonic_ns(), status["candidate"]
@@ -271,14 +271,7 @@ class OnlineBench:
 
 def status_of(folder: Path) -> dict[str, Any] | None:
     """What ``cadenza weights FOLDER status`` says; None where no run listens or it does not answer at once."""
-    with connected(folder) as link:
-        if link is None:
-            return None
-        link.settimeout(_ANSWER_S)
-        try:
-            link.sendall(b'{"do": "status"}\n')
-            with link.makefile("rb") as answers:
-                answer = json.loads(answers.readline())
-        except (OSError, ValueError):
-            return None
-    return answer if isinstance(answer, dict) and answer.get("kind") == "status" else None
+    try:
+        return answer(folder, {"do": "weights"}, _ANSWER_S)
+    except CadenzaError:
+        return None

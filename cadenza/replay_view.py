@@ -53,6 +53,7 @@ _TOLD = (
     Flag.FAULT_LATCHED,
     Flag.CHUNK_REFUSED,
     Flag.WORKSPACE,
+    Flag.COLLISION,
     Flag.NO_CHUNK,
     Flag.STALE_JOINT,
 )

@@ -24,6 +24,8 @@ more than needed: what gives way suddenly flies off."""
 _HARDEST = 0.2
 _APART = 0.1
 """A hand further than this from where it meant to be begins its plan anew [rad]."""
+_ALONGSIDE = 0.3
+"""The leader has come to where the arm is when no joint is further away [rad]: a little less than a takeover allows."""
 _TUG_JOINTS = ("shoulder_pan", "wrist_roll")
 """Where a tug is felt best: no weight rests on these."""
 
@@ -45,6 +47,12 @@ class ScriptedHand:
         """Where the hand is meant to be now, shape (joints,); None before the first step."""
         self._before: Float | None = None
         self._tug = _TUG_RAD
+
+    def alongside(self) -> bool:
+        """Whether the leader has come to where the arm is: a hand that closes around it before that keeps it away."""
+        state = self._client.state()
+        apart = self._angles(state, "leader") - self._angles(state, "follower")
+        return float(np.abs(apart).max()) < _ALONGSIDE
 
     def grab(self) -> None:
         """Close the hand around the arm, and go along with it."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import struct
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,8 @@ from cadenza.takeovers import HAND, OFF, ON, Means
 from controller.supervisor import Supervisor
 from drivers.virtual import SimClient
 from episodes.outcome import Outcome, Termination
-from episodes.records import Mode, Order
+from episodes.records import Mode, Order, TickRecord
+from spec.arrays import Float
 from spec.errors import CadenzaError
 from spec.robot import Key, Robot
 
@@ -55,6 +56,8 @@ class TakeoverBench:
         self._scene = seed
         self._names = run.robot.follower.names
         self.episodes: list[Path] = []
+        """Recordings that were begun; what came of one that was given up is for whoever reads it to say."""
+        self._recording = False
         self.unnoticed = 0
         """Pulls that did not take the arm."""
 
@@ -72,13 +75,27 @@ class TakeoverBench:
         means = [list(Means)[number % len(Means)] for number in range(takeovers)]
         finished = 0
         for first in range(0, takeovers, PER_EPISODE):
-            self._open()
-            for one in means[first : first + PER_EPISODE]:
-                self._takeover(one)
+            for _ in self.episode(means[first : first + PER_EPISODE]):
                 finished += 1
                 done(finished)
-            self._wait(float(self._rng.uniform(0.5, 1.0)))
-            self._close()
+
+    def episode(self, means: Iterable[Means]) -> Iterator[Means]:
+        """One recording: a takeover by each of ``means``, which is asked for when the policy is to lose the arm.
+
+        Yields each that has come about. Raises as :meth:`perform`; :meth:`give_up` then.
+        """
+        self._open()
+        for one in means:
+            self._takeover(one)
+            yield one
+        self.wait(float(self._rng.uniform(0.5, 1.0)))
+        self._close()
+
+    def give_up(self) -> None:
+        """Let go of everything and close the recording that was begun, if one was; raises as :meth:`perform`."""
+        self._hand_off()
+        self._run.order(Order.RELEASE)
+        self._close()
 
     # -- recordings
 
@@ -89,20 +106,23 @@ class TakeoverBench:
         self._new_scene()
         if not run.recorder.open(path, {"task": "push", "source": "takeover bench"}):
             raise CadenzaError(f"{run.out}: no room to record")
+        self.episodes.append(path)  # also if that is never heard of again: the name is not used twice
+        self._recording = True
         self._answer("opened")
         run.order(Order.MARK)
         self._note(OFF)
         run.order(Order.START)
         run.follow(True)
-        self.episodes.append(path)
 
     def _close(self) -> None:
         run = self._run
         run.follow(False)
         run.order(Order.HOLD)
         self._until(lambda: run.watch.mode is Mode.HOLD and run.watch.speed() < 1e-3, "come to rest")
-        run.recorder.close(Outcome.UNLABELLED, Termination.OPERATOR, {})
-        self._answer("closed")
+        if self._recording:
+            self._recording = False
+            run.recorder.close(Outcome.UNLABELLED, Termination.OPERATOR, {})
+            self._answer("closed")
 
     def _answer(self, kind: str) -> None:
         until = time.monotonic() + _PATIENCE_S
@@ -133,7 +153,7 @@ class TakeoverBench:
         else:
             self._press(Key.RELEASE)
         self._until(lambda: not self._run.watch.human, "give the arm back")
-        self._wait(float(self._rng.uniform(0.1, 0.4)))  # nobody lets go in the same instant
+        self.wait(float(self._rng.uniform(0.1, 0.4)))  # nobody lets go in the same instant
         self._hand_off()
 
     def _policy_drives(self) -> None:
@@ -142,14 +162,28 @@ class TakeoverBench:
             self._new_scene()
         run = self._run
         self._until(lambda: run.watch.mode is Mode.POLICY and self._leader_mirrors(), "let the policy drive")
-        self._wait(float(self._rng.uniform(0.6, 1.6)))
+        self.wait(float(self._rng.uniform(0.6, 1.6)))
         self._until(lambda: run.watch.mode is Mode.POLICY and self._leader_mirrors(), "let the policy drive")
 
     def _leader_mirrors(self) -> bool:
-        tick = self._run.watch.tick
-        assert tick is not None and self._run.robot.teleop is not None  # noqa: S101, PT018  it drives
-        apart = np.abs(np.array(tick.human[:]) - np.array(tick.limited[:]))[: len(self._names)]
+        assert self._run.robot.teleop is not None  # noqa: S101  the bench has a leader
+        tick, apart = self._apart()
         return bool(np.isfinite(tick.human_goal[0]) and apart.max() < 0.6 * self._run.robot.teleop.align_rad)
+
+    def _apart(self) -> tuple[TickRecord, Float]:
+        """The newest tick, and how far the leader was then from where the arm was to be, by joint [rad]."""
+        tick = self._run.watch.tick
+        assert tick is not None  # noqa: S101  it drives
+        apart: Float = np.abs(np.array(tick.human[:]) - np.array(tick.limited[:]))[: len(self._names)]
+        return tick, apart
+
+    def _standing(self) -> str:
+        if self._run.watch.tick is None:
+            return "no tick was heard of"
+        tick, apart = self._apart()
+        mirrors = "mirrors" if np.isfinite(tick.human_goal[0]) else "does not mirror"
+        where = f"{apart.max():.3f} rad from the arm ({self._names[int(apart.argmax())]})"
+        return f"{Mode(tick.mode).name}, the leader {mirrors}, {where}"
 
     def _pull(self) -> None:
         """Pull at some joint until the arm gives way; somewhere else if it does not."""
@@ -175,7 +209,7 @@ class TakeoverBench:
         limits = self._run.robot.follower.joints
         aim = {name: float(np.clip(angle, *limits[name].position)) for name, angle in aim.items()}
         self._hand(aim, float(rng.uniform(0.6, 1.1)))
-        self._wait(float(rng.uniform(0.6, 1.2)))
+        self.wait(float(rng.uniform(0.6, 1.2)))
 
     def _hand(self, joints: dict[str, float], seconds: float) -> None:
         self._note(ON)
@@ -189,7 +223,7 @@ class TakeoverBench:
         """Down and up again, as a foot does."""
         for value in (1, 0):
             os.write(self._pedal, _EVENT.pack(0, 0, _EV_KEY, _CODES[key], value) + _EVENT.pack(0, 0, _EV_SYN, 0, 0))
-            self._wait(0.06)
+            self.wait(0.06)
 
     def _leader(self) -> dict[str, float]:
         return dict(self._client.state()["joints"]["leader"])
@@ -217,9 +251,11 @@ class TakeoverBench:
         while not done():
             self._poll()
             if time.monotonic() > until:
-                raise CadenzaError(f"takeover bench: the arm did not {what} within {_PATIENCE_S:.0f} s")
+                standing = self._standing()
+                raise CadenzaError(f"takeover bench: the arm did not {what} within {_PATIENCE_S:.0f} s: {standing}")
 
-    def _wait(self, seconds: float) -> None:
+    def wait(self, seconds: float) -> None:
+        """Let whoever drives go on."""
         until = time.monotonic() + seconds
         while time.monotonic() < until:
             self._poll()

@@ -12,10 +12,7 @@ from typing import NamedTuple
 
 from controller.takeover import ABSENT, Wish
 from episodes.records import Driver, Mode, Order
-from spec.robot import Arm, Control
-
-_SUSPICIOUS = 0.75
-"""Share of the watchdog time after which a silence may have set it off: servos count in steps of 20 ms."""
+from spec.robot import WATCHDOG_SUSPECT, Arm, Control
 
 
 class Fault(IntEnum):
@@ -31,11 +28,16 @@ class Fault(IntEnum):
     NOT_ENGAGED = 4
     """The servos refused to hold the arm."""
     NOT_HOME = 5
-    """The start pose was not reached in time: something, or the workspace box, is in the way."""
+    """The start pose was not reached in time: the workspace box, or the collision check, holds the arm back."""
+    PORT_GONE = 6
+    """The port of the arm is gone. Only opening it again helps, and what hangs on it then is to be looked at first."""
+    STALLED = 7
+    """The loop itself was away for ``control.fault_ticks`` while the arm was under way."""
 
 
 class Engagement(IntEnum):
-    """What became of the wish to have the servos hold the arm (see Command.engage)."""
+    """What became of the wish to have the servos hold the arm (see Command.engage), recovered first where a fault was
+    latched."""
 
     NONE = 0
     DONE = 1
@@ -43,14 +45,15 @@ class Engagement(IntEnum):
 
 
 class Bounds(NamedTuple):
-    """How long each rung of the ladder may last."""
+    """How long each rung of the ladder may last. tests/controller/test_controller_ladder.py has them all as one table;
+    docs/decisions/0026 says what shows each and what ends it."""
 
     hold_ticks: int
     """Ticks in a row without a fresh reading of some joint before the arm brakes."""
     outage_ticks: int
     """Likewise, before the servos' own Bus Watchdog may have stopped them: they must be engaged anew."""
     fault_ticks: int
-    """Likewise, before a fault is latched."""
+    """Likewise, before a fault is latched; also, periods the loop may be away while the arm is under way."""
     alert_ticks: int = 3
     """Ticks in a row with a hardware-error alert before a fault is latched; a single one may be line noise."""
     nonfinite_chunks: int = 3
@@ -68,7 +71,7 @@ class Bounds(NamedTuple):
         watchdog = arm.bus_watchdog_ms
         outage = control.fault_ticks
         if watchdog is not None:
-            outage = max(1, math.floor(_SUSPICIOUS * watchdog * 1e6 / control.period_ns))
+            outage = max(1, math.floor(WATCHDOG_SUSPECT * watchdog * 1e6 / control.period_ns))
         return cls(min(control.stale_ticks, outage), outage, control.fault_ticks)
 
 
@@ -96,6 +99,8 @@ class Facts(NamedTuple):
     """Policy step of the newest chunk: in that time the schedule fades what was commanded before it."""
     wish: Wish = ABSENT
     """Of the person."""
+    gone: bool = False
+    """The port of the arm is gone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +120,7 @@ class Authority:
     engaged: bool = False
     """They follow commands, as far as is known: the bus was never silent for as long as their watchdog waits."""
     engaging: bool = False
-    """They are to be made to."""
+    """They are to be made to; where a fault is latched, recovered first: the operator says that its cause is gone."""
     stopping: bool = False
     """The loop is to end."""
     since_ns: int = 0

@@ -12,9 +12,9 @@ from typing import NamedTuple
 from controller import schedule as schedules
 from controller import takeover
 from controller.authority import Authority, Bounds, Engagement, Facts
+from controller.commanded import Commanded
 from controller.curve import Motion
-from controller.envelope import Commanded, Envelope
-from controller.kinematics import Kinematics
+from controller.envelope import Envelope
 from controller.ladder import step
 from controller.marks import arrivals, hands
 from controller.schedule import Refusal, Schedule
@@ -32,15 +32,16 @@ _HOME_RAD, _HOME_RAD_S = 1e-4, 1e-3
 
 # Looking a member up in its enum, or combining two flags, runs Python code: a tick works on plain integers.
 _READ_FAULTS = int(BusFault.TIMEOUT | BusFault.CORRUPT | BusFault.DISCONNECTED | BusFault.SKIPPED)
-_SERVO = int(BusFault.SERVO)
-_IDLE, _EASE_IN, _HOLD = Mode.IDLE, Mode.EASE_IN, Mode.HOLD
+_SERVO, _GONE = int(BusFault.SERVO), int(BusFault.DISCONNECTED)
+_IDLE, _EASE_IN, _HOLD, _FAULT = Mode.IDLE, Mode.EASE_IN, Mode.HOLD, Mode.FAULT
 _BY_NOBODY, _BY_HUMAN = Driver.NONE, Driver.HUMAN
 _TAKE_OVER = Order.TAKE_OVER
-_DONE = Engagement.DONE
+_UNTRIED, _DONE = Engagement.NONE, Engagement.DONE
 _NOTHING = Obstacle.NONE
 _TAKEN, _NONFINITE_CHUNK = Refusal.NONE, Refusal.NONFINITE
 _STALE_JOINT, _READ_FAILED = int(Flag.STALE_JOINT), int(Flag.READ_FAILED)
-_NONFINITE, _LIMITED, _WORKSPACE = int(Flag.NONFINITE), int(Flag.LIMITED), int(Flag.WORKSPACE)
+_NONFINITE, _LIMITED = int(Flag.NONFINITE), int(Flag.LIMITED)
+_WORKSPACE, _COLLISION = int(Flag.WORKSPACE), int(Flag.COLLISION)
 _NEW_CHUNK, _CHUNK_REFUSED = int(Flag.NEW_CHUNK), int(Flag.CHUNK_REFUSED)
 
 
@@ -113,13 +114,10 @@ class Decide:
         """The decision function a robot file describes.
 
         Raises:
-            SpecError, MisfitError: the MJCF that the workspace box needs cannot be used.
+            SpecError, MisfitError: the MJCF that the workspace box or the collision check needs cannot be used.
         """
         limits, control = robot.limits(), robot.control
-        kinematics = workspace = None
-        if robot.workspace is not None and robot.model is not None:
-            kinematics, workspace = Kinematics(robot.model, robot.follower.names), robot.workspace.bounds()
-        envelope = Envelope(limits, 1.0 / control.rate_hz, kinematics, workspace)
+        envelope = Envelope.of(robot)
         bounds, rules = Bounds.of(control, robot.follower), Rules.of(robot)
         if rules is not None:
             bounds = bounds._replace(blend_ns=rules.blend_ns)
@@ -180,13 +178,18 @@ class Decide:
             -1 if leading is None else leading.sequence,
             0 if leading is None else leading.weights,
             learned.refusal,
-            authority.engaging and readable,
+            authority.engaging and (readable or authority.mode is _FAULT),
             authority.stopping and (moved.commanded is None or moved.commanded.at_rest),
             driver,
             authority.alpha(now_ns),
             moved.policy,
             in_the_way,
         )
+
+    def hindrance(self, state: State) -> str:
+        """What of the envelope keeps the arm from its start pose, in words; empty where nothing does. Not for every
+        tick."""
+        return "" if state.commanded is None else self._envelope.hindrance(state.commanded, self.home)
 
     def _learned(self, state: State, inputs: Inputs, now_ns: int) -> _Learned:
         """Take the inputs in."""
@@ -196,7 +199,8 @@ class Decide:
         alerting = before.engaged and int(inputs.fault) & _SERVO
         schedule, refusal, marks = self._chunk(state, inputs.chunk, now_ns)
         nonfinite = state.nonfinite_chunks
-        if before.taken:  # what the policy says then is nobody's concern
+        engaged_now = inputs.engagement is _DONE
+        if before.taken or engaged_now:  # what the policy says then is nobody's concern
             nonfinite = 0
         elif inputs.chunk is not None:
             nonfinite = nonfinite + 1 if refusal is _NONFINITE_CHUNK else 0
@@ -204,7 +208,12 @@ class Decide:
         # end it does not wait for the bus, which may be gone for good.
         waits = inputs.unsent and not before.stopping
         commanded = state.sent if waits else state.commanded
-        anchored = state.anchored and inputs.engagement is not _DONE
+        # Engaged, the servos hold where they stand, and nothing is sent before that is measured. Where that failed half
+        # way some of them do, and nothing is sent before it succeeds.
+        untried = inputs.engagement is _UNTRIED
+        if not untried:
+            commanded = None
+        anchored = state.anchored and untried
         person, wish = self._person(state, inputs, commanded if anchored else None, now_ns)
         return _Learned(
             flags | marks,
@@ -235,6 +244,7 @@ class Decide:
             commanded is None or commanded.at_rest,
             0 if last is None else last.step_ns,
             learned.wish,
+            bool(int(inputs.fault) & _GONE),
         )
 
     def _person(self, state: State, inputs: Inputs, commanded: Commanded | None, now_ns: int) -> tuple[Person, Wish]:
@@ -265,7 +275,9 @@ class Decide:
             stale = self._heard_all
         else:
             flags |= _STALE_JOINT
-            stale = tuple([0 if here else ticks + 1 for here, ticks in zip(fresh, state.stale, strict=True)])
+            # Engaging the servos one by one was hearing them.
+            before = self._heard_all if inputs.engagement is _DONE else state.stale
+            stale = tuple([0 if here else ticks + 1 for here, ticks in zip(fresh, before, strict=True)])
         return flags, tuple(position), stale
 
     def _chunk(self, state: State, chunk: Chunk | None, now_ns: int) -> tuple[Schedule, Refusal, int]:
@@ -326,6 +338,8 @@ class Decide:
         flags = _LIMITED if done.limited and driver is not _BY_NOBODY else 0
         if done.workspace:
             flags |= _WORKSPACE
+        if done.collision:
+            flags |= _COLLISION
         if not done.finite:
             flags |= _NONFINITE
         return _Moved(schedule, person, done.commanded, wish.position, policy, flags)

@@ -120,9 +120,12 @@ def check_room(folder: Path) -> None:
     """Refuse to begin what cannot be recorded.
 
     Raises:
-        CadenzaError: says how much is free.
+        CadenzaError: says how much is free, or why nobody can tell.
     """
-    free = shutil.disk_usage(folder).free
+    try:
+        free = shutil.disk_usage(folder).free
+    except OSError as error:
+        raise CadenzaError(f"{folder}: {error.strerror}; nothing can be recorded there") from None
     if free < LEAST_FREE_BYTES:
         raise CadenzaError(
             f"{folder}: {free / 1e6:.0f} MB free, {LEAST_FREE_BYTES / 1e6:.0f} MB needed to record an episode"

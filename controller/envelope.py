@@ -4,70 +4,51 @@ The command is a motion of its own (position, velocity, acceleration of every jo
 a tick. Each tick ruckig plans the fastest way from that motion to the target and the first period of the plan becomes
 the new command. So velocity, acceleration and jerk are limited by construction.
 
-Position limits and the workspace box hold by an invariant: *from the command the arm can always still brake to a stand
-inside*. A new command is taken only if braking from it would end inside; otherwise the arm brakes now, along the very
-stop that was known to end inside when the present command was taken. A command that starts outside (the arm was put
-there by hand) may do everything that brings it no further out.
+Position limits, the workspace box, and the distances between links and to the table hold by an invariant: *from the
+command the arm can always still brake to a stand inside*. A new command is taken only if braking from it would end
+inside; otherwise the arm brakes now, along the very stop that was known to end inside when the present command was
+taken. A command that starts outside (the arm was put there by hand) may do everything that brings it no further out;
+one that starts with two links too near to each other, everything that brings those no nearer, and on the way to the
+start pose what it must do first, within ``DETOUR``.
 
-The box is judged by where the tool is at the command, at three points of the way it would brake on, and where it would
-come to rest. Between those it can bulge out by about lever · (angle/4)²/8: half a millimetre for 0.3 m and 0.5 rad.
+Box and distances are judged by the pose of the command, those at three points of the way it would brake on, and the
+one it would come to rest in. Between those the tool can bulge out by about lever · (angle/4)²/8: half a millimetre for
+0.3 m and 0.5 rad. Distances are kept larger by that.
 
-Most ticks are far from every limit. There an upper bound of the braking distance, and of how far the tool can have come
-since its place was last looked at, proves as much for a fraction of the time.
+Most ticks are far from every limit. There an upper bound of the braking distance, and of how much nearer anything can
+have come since the arm was last looked at, proves as much for a fraction of the time.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from functools import partial
-from itertools import starmap
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
-import ruckig
+import numpy as np
 
+from controller.clearance import Clearance
+from controller.commanded import Commanded, joint_by_joint
 from controller.curve import Motion
 from controller.kinematics import Kinematics
-from controller.stopping import Reach
+from controller.planning import ROUNDING, Planner, Rest
+from controller.stopping import braking_reach
+from controller.surroundings import DETOUR, Surroundings, further_in, lacking
 from spec.arrays import Float
-from spec.robot import Limits
+from spec.robot import Limits, Robot
 
 FOLLOWED_RAD = 2e-3
 """A command this near to what was asked counts as what was asked: one encoder tick is 1.5 mrad."""
 
-GENTLE = 0.25
-"""Share of the velocity and acceleration limits used where the arm moves by itself: the way to the start pose."""
+_AHEAD, _SPARE = 2.0, 0.01
+"""Looked at is what is nearer than this many times the braking distance and so much more [m]: the next ticks can then
+do without a look."""
 
-_LOOK_AT = (0.25, 0.5, 0.75, 1.0)
-"""Shares of the braking time at which the tool's place is checked."""
+_LOOK_RAD = 0.05
+"""So far ahead is looked for what keeps an arm that stands from going on."""
 
-_ROUNDING = 1e-9
-"""[rad], [m], [rad/s], [rad/s²]: smaller than this is the rounding of the planner, not a motion."""
-
-
-class Commanded(NamedTuple):
-    """The motion that is being commanded, and how far outside the workspace it would come to rest."""
-
-    position: tuple[float, ...]
-    """[rad]"""
-    velocity: tuple[float, ...]
-    """[rad/s]"""
-    acceleration: tuple[float, ...]
-    """[rad/s²]"""
-    outside: float = 0.0
-    """Distance out of the workspace box [m], the larger of now and at rest."""
-    seen: tuple[float, ...] = ()
-    """Pose at which the tool's place was last looked at [rad]."""
-    margin: float = 0.0
-    """How far inside the box it was then [m]."""
-
-    @property
-    def at_rest(self) -> bool:
-        return not any(self.velocity) and not any(self.acceleration)
-
-    @property
-    def motion(self) -> Motion:
-        return Motion(self.position, self.velocity)
+_PROBE_RAD = 1e-3
+"""So far a joint is turned in thought, to see whether it leads out of what is in the way or further in."""
 
 
 class Step(NamedTuple):
@@ -78,17 +59,10 @@ class Step(NamedTuple):
     """It is not where it was asked to be."""
     workspace: bool
     """Because of the workspace box."""
+    collision: bool
+    """Because two links, or a link and the table, would come too near."""
     finite: bool
     """What was asked was a number."""
-
-
-class _Rest(NamedTuple):
-    """What braking from a command comes to."""
-
-    lowest: tuple[float, ...]
-    highest: tuple[float, ...]
-    way: tuple[list[float], ...]
-    """Poses on the way there and the last; empty where there is no box to check them against."""
 
 
 class Envelope:
@@ -98,23 +72,10 @@ class Envelope:
         limits: per joint.
         period_s: control period [s].
         kinematics, workspace: the tool's place, and the box [m], shape (3, 2), it must stay in; None: no box.
+        clearance, margin: what may collide, and how far apart it stays [m]; None: anything may.
     """
 
-    __slots__ = (
-        "_bounds",
-        "_box",
-        "_braking",
-        "_kinematics",
-        "_lower",
-        "_moving",
-        "_period",
-        "_planner",
-        "_trajectory",
-        "_upper",
-        "_velocity",
-        "_within",
-        "joints",
-    )
+    __slots__ = ("_around", "_bounds", "_lower", "_planner", "_upper", "joints")
 
     def __init__(
         self,
@@ -122,210 +83,164 @@ class Envelope:
         period_s: float,
         kinematics: Kinematics | None = None,
         workspace: Float | None = None,
+        clearance: Clearance | None = None,
+        margin: float = 0.0,
     ) -> None:
         self.joints = len(limits.lower)
-        self._period = period_s
         self._lower: tuple[float, ...] = tuple(limits.lower.tolist())
         self._upper: tuple[float, ...] = tuple(limits.upper.tolist())
-        self._velocity: tuple[float, ...] = tuple(limits.velocity.tolist())
-        acceleration, jerk = tuple(limits.acceleration.tolist()), tuple(limits.jerk.tolist())
-        limits_of_each = (self._lower, self._upper, self._velocity, acceleration, jerk)
-        self._within = {
-            share: tuple(starmap(partial(Reach.of, share), zip(*limits_of_each, strict=True)))
-            for share in (1.0, GENTLE)
-        }
-        levers = (0.0,) * self.joints if kinematics is None else kinematics.levers
-        self._bounds = tuple(zip(self._lower, self._upper, acceleration, jerk, levers, strict=True))
-        self._kinematics = kinematics
-        self._box: list[list[float]] | None = None if workspace is None or kinematics is None else workspace.tolist()
-        self._planner = ruckig.Ruckig(self.joints, period_s)
-        self._trajectory = ruckig.Trajectory(self.joints)
-        self._moving = {
-            share: self._input(ruckig.ControlInterface.Position, acceleration, jerk, share) for share in (1.0, GENTLE)
-        }
-        self._braking = self._input(ruckig.ControlInterface.Velocity, acceleration, jerk, 1.0)
+        rates = limits.acceleration.tolist(), limits.jerk.tolist()
+        self._bounds = tuple(zip(self._lower, self._upper, *rates, strict=True))
+        self._planner = Planner(limits, period_s)
+        self._around = Surroundings(self.joints, kinematics, workspace, clearance, margin)
 
-    def _input(
-        self, interface: ruckig.ControlInterface, acceleration: tuple[float, ...], jerk: tuple[float, ...], share: float
-    ) -> ruckig.InputParameter:
-        wanted = ruckig.InputParameter(self.joints)
-        wanted.control_interface = interface
-        wanted.synchronization = ruckig.Synchronization.No
-        wanted.max_velocity = [share * limit for limit in self._velocity]
-        wanted.max_acceleration = [share * limit for limit in acceleration]
-        wanted.max_jerk = list(jerk)
-        wanted.target_velocity = wanted.target_acceleration = [0.0] * self.joints
-        return wanted
+    @classmethod
+    def of(cls, robot: Robot) -> Self:
+        """The envelope a robot file describes.
+
+        Raises:
+            SpecError, MisfitError: the MJCF that the workspace box or the collision check needs cannot be used.
+        """
+        limits, period_s, collision = robot.limits(), 1.0 / robot.control.rate_hz, robot.collision
+        if robot.model is None or (robot.workspace is None and collision is None):
+            return cls(limits, period_s)
+        table = collision is not None and collision.table
+        kinematics = Kinematics(robot.model, robot.follower.names, table=table)
+        workspace = None if robot.workspace is None else robot.workspace.bounds()
+        if collision is None:
+            return cls(limits, period_s, kinematics, workspace)
+        return cls(limits, period_s, kinematics, workspace, Clearance(kinematics), collision.margin)
 
     def standing(self, position: tuple[float, ...]) -> Commanded:
         """The command of an arm that stands at ``position`` [rad]."""
         still = (0.0,) * self.joints
-        beyond = self._beyond(position)
-        return Commanded(position, still, still, max(0.0, beyond), position, -beyond)
+        room = self._around.room(position, self._around.everything)
+        return Commanded(position, still, still, lacking(room), position, tuple(room.tolist()), self._around.use(room))
 
     def follow(self, now: Commanded, asked: Motion, *, gentle: bool = False) -> Step:
         """One period from ``now`` towards ``asked``; brakes where that is not a number or not possible."""
         if not math.isfinite(sum(asked.position) + sum(asked.velocity)):
-            return Step(self.brake(now), True, False, False)
-        moved = self._pursue(now, asked, GENTLE if gentle else 1.0)
+            return Step(self.brake(now), True, False, False, False)
+        moved = self._planner.pursue(now, asked, gentle=gentle)
         if moved is None:
-            return Step(self.brake(now), True, False, True)
+            return Step(self.brake(now), True, False, False, True)
         if not self._plainly_inside(moved):
-            moved = self._looked_at(moved)
-            if not self._plainly_inside(moved):
-                checked = self._checked(now, moved)
-                if checked is None:
-                    return Step(self.brake(now), True, True, True)
-                moved = checked
+            moved, workspace, collision = self._checked(now, moved, DETOUR if gentle else 0.0)
+            if workspace or collision:
+                return Step(moved, True, workspace, collision, True)
         for done, wish in zip(moved.position, asked.position, strict=True):
             if not -FOLLOWED_RAD <= done - wish <= FOLLOWED_RAD:
-                return Step(moved, True, False, True)
-        return Step(moved, False, False, True)
+                return Step(moved, True, False, False, True)
+        return Step(moved, False, False, False, True)
 
-    def _looked_at(self, moved: Commanded) -> Commanded:
-        """``moved``, knowing how far inside the box the tool is now."""
-        if self._box is None or moved.outside:
-            return moved
-        return moved._replace(seen=moved.position, margin=-self._beyond(moved.position))
+    def hindrance(self, now: Commanded, asked: Motion) -> str:
+        """What of the envelope keeps an arm that stands from going on towards ``asked``, in words; empty where nothing
+        does. Not for every tick: it looks at everything."""
+        here, everything = np.array(now.position), self._around.everything
+        way = np.array(asked.position) - here
+        way *= min(1.0, _LOOK_RAD / max(float(np.abs(way).max()), ROUNDING))
+        before, after = (self._around.room(pose.tolist(), everything) for pose in (here, here + way))
+        worse = np.flatnonzero((after < 0.0) & (after < before))
+        return self._around.name(int(worse[after[worse].argmin()])) if len(worse) else ""
 
     def _plainly_inside(self, moved: Commanded) -> bool:
-        """Whether braking from ``moved`` surely ends inside all limits, by bounds alone.
-
-        Speed at most |v| + a²/2j, braked from there; and before, that speed for as long as a takes to go.
-        """
-        travel = 0.0
-        seen = moved.seen or moved.position
-        for p, v, a, was, (lower, upper, acceleration, jerk, lever) in zip(
-            moved.position, moved.velocity, moved.acceleration, seen, self._bounds, strict=True
+        """Whether braking from ``moved`` surely ends inside all limits, by bounds alone."""
+        if not moved.use:
+            return False
+        used = 0.0
+        for p, v, a, was, use, (lower, upper, acceleration, jerk) in zip(
+            moved.position, moved.velocity, moved.acceleration, moved.seen, moved.use, self._bounds, strict=True
         ):
-            fastest = abs(v) + 0.5 * a * a / jerk
-            reach = fastest * (abs(a) / jerk + 0.5 * (fastest / acceleration + acceleration / jerk))
+            reach = braking_reach(v, a, acceleration, jerk)
             if p - reach < lower or p + reach > upper:
                 return False
-            travel += lever * (abs(p - was) + reach)
-        return self._box is None or (moved.outside == 0.0 and travel < moved.margin)
+            used += use * (abs(p - was) + reach)
+        return used < 1.0
 
-    def _checked(self, now: Commanded, moved: Commanded) -> Commanded | None:
-        """``moved`` with every joint braked that would leave its limits; None where the tool would leave the box."""
-        rest = self._rest(moved)
+    def _checked(self, now: Commanded, moved: Commanded, detour: float) -> tuple[Commanded, bool, bool]:
+        """``moved`` with every joint braked that would leave its limits; all of them where the tool would leave the
+        box, or something would come too near: then the second or third answer says so.
+        """
+        moved, reach, near = self._surveyed(moved)
+        if not near and not self._limits_near(moved, reach):
+            return moved, False, False
+        rest = self._planner.rest(moved, way=bool(near))
         if rest is None:
-            return self.brake(now)
+            return self.brake(now), False, False
         leaving = [
-            (low < lower - _ROUNDING and low < at) or (high > upper + _ROUNDING and high > at)
+            (low < lower - ROUNDING and low < at) or (high > upper + ROUNDING and high > at)
             for low, high, at, lower, upper in zip(
                 rest.lowest, rest.highest, now.position, self._lower, self._upper, strict=True
             )
         ]
         if any(leaving):
-            moved = _chosen(leaving, self.brake(now), moved)
-            rest = self._rest(moved) or rest
-        if self._box is None:
-            return moved
-        here = self._beyond(moved.position)
-        outside = max(0.0, here, *map(self._beyond, rest.way))
-        if outside > now.outside + _ROUNDING:
-            return None
-        return moved._replace(outside=outside, seen=moved.position, margin=-here)
+            moved, _, near = self._surveyed(joint_by_joint(leaving, self.brake(now), moved))
+            rest = self._planner.rest(moved, way=bool(near)) or rest
+        if not near:
+            return moved, False, False
+        chosen, worse = self._weighed(now, moved, rest, near, detour)
+        if not worse:
+            return chosen, False, False
+        out = self._way_out(now, moved, worse, detour) if now.short else None
+        return out or self.brake(now), 0 in worse, worse != [0]
+
+    def _weighed(
+        self, now: Commanded, moved: Commanded, rest: Rest, near: list[int], detour: float
+    ) -> tuple[Commanded, list[int]]:
+        """``moved``, knowing what room is missing now and on the way to rest; and where that is more than before."""
+        least = np.array(moved.room)
+        least[near] = np.min([least[near], *[self._around.room(pose, near) for pose in rest.way]], axis=0)
+        short = lacking(least)
+        if worse := further_in(short, now.short, detour):
+            return moved, worse
+        # No more than before: a rounding error in every tick would add up.
+        return moved._replace(short=tuple(map(min, short, now.short))), []
+
+    def _way_out(self, now: Commanded, moved: Commanded, worse: list[int], detour: float) -> Commanded | None:
+        """``moved`` with only those joints that bring nothing further in; None where that is not enough.
+
+        An arm that was put too near to something would else stand there for good, because one joint's share of the way
+        out leads in by microns.
+        """
+        here = self._around.room(now.position, worse)
+        inward = []
+        for joint, (was, will) in enumerate(zip(now.position, moved.position, strict=True)):
+            pose = list(now.position)
+            pose[joint] += math.copysign(_PROBE_RAD, will - was)
+            inward.append(will != was and bool((self._around.room(pose, worse) < here - ROUNDING).any()))
+        chosen, _, near = self._surveyed(joint_by_joint(inward, self.brake(now), moved))
+        rest = self._planner.rest(chosen, way=bool(near))
+        if rest is None or not near:
+            return None if rest is None else chosen
+        chosen, still_worse = self._weighed(now, chosen, rest, near, detour)
+        return None if still_worse else chosen
+
+    def _surveyed(self, moved: Commanded) -> tuple[Commanded, list[float], list[int]]:
+        """``moved``, knowing what room there is at its pose; how far each joint goes at most while it brakes [rad]; and
+        for what that might be too far.
+
+        Only what may be near is really looked at. Of the rest it is known how much nearer it can have come.
+        """
+        reach = [
+            braking_reach(v, a, acceleration, jerk)
+            for v, a, (_, _, acceleration, jerk) in zip(moved.velocity, moved.acceleration, self._bounds, strict=True)
+        ]
+        since = np.abs(np.subtract(moved.position, moved.seen))
+        needed, come = (self._around.levers @ np.array([reach, since]).T).T
+        room = np.array(moved.room) - come
+        doubtful = np.flatnonzero(room <= _AHEAD * needed + _SPARE).tolist()
+        room[doubtful] = self._around.room(moved.position, doubtful)
+        near: list[int] = np.flatnonzero(room <= needed).tolist()
+        short = moved.short if near else ()
+        seen = moved._replace(short=short, seen=moved.position, room=tuple(room.tolist()), use=self._around.use(room))
+        return seen, reach, near
+
+    def _limits_near(self, moved: Commanded, reach: Sequence[float]) -> bool:
+        return any(
+            p - r < lower or p + r > upper
+            for p, r, lower, upper in zip(moved.position, reach, self._lower, self._upper, strict=True)
+        )
 
     def brake(self, now: Commanded) -> Commanded:
         """One period of the fastest jerk-limited stop; stays put once it stands."""
-        if now.at_rest:
-            return now
-        braked = self._advance(self._braking, now)
-        if braked is None:  # ruckig has no answer to a state it made itself: never seen; stand where we are
-            still = (0.0,) * self.joints
-            return now._replace(velocity=still, acceleration=still)
-        return braked._replace(velocity=_settled(braked.velocity), acceleration=_settled(braked.acceleration))
-
-    def _pursue(self, now: Commanded, asked: Motion, share: float) -> Commanded | None:
-        """One period along the fastest way to meet the target, with this share of the limits.
-
-        Planned in the frame that moves with the target, where meeting it means coming to rest at zero. Planned in the
-        room instead, a command a hair ahead of its target would have to turn round and take a fresh run-up.
-
-        The target is the nearest to ``asked`` that can be passed through without leaving the position limits.
-        """
-        period, wanted = self._period, self._moving[share]
-        position, velocity = [], []
-        behind, slower, most, least = [], [], [], []
-        for p, u, q, v, reach in zip(
-            now.position, now.velocity, asked.position, asked.velocity, self._within[share], strict=True
-        ):
-            low, high, allowed, fastest, *_ = reach
-            target, speed = (q, v) if low <= q <= high and -allowed <= v <= allowed else reach.nearest(q, v)
-            position.append(target)
-            velocity.append(speed)
-            behind.append(p - (target - speed * period))
-            slower.append(u - speed)
-            most.append(fastest - speed)
-            least.append(-fastest - speed)
-        wanted.max_velocity, wanted.min_velocity = most, least
-        if not self._planned(wanted, behind, slower, now.acceleration):
-            return None
-        ahead, faster, acceleration = self._trajectory.at_time(period)
-        return Commanded(
-            tuple([e + q for e, q in zip(ahead, position, strict=True)]),
-            tuple([e + v for e, v in zip(faster, velocity, strict=True)]),
-            tuple(acceleration),
-            now.outside,
-            now.seen,
-            now.margin,
-        )
-
-    def _planned(
-        self,
-        wanted: ruckig.InputParameter,
-        position: Sequence[float],
-        velocity: Sequence[float],
-        acceleration: Sequence[float],
-    ) -> bool:
-        """Plan from a state into the scratch trajectory; False where ruckig knows no way."""
-        wanted.current_position, wanted.current_velocity = position, velocity
-        wanted.current_acceleration = acceleration
-        try:
-            return bool(self._planner.calculate(wanted, self._trajectory) >= 0)
-        except ruckig.RuckigError:
-            return False
-
-    def _advance(self, wanted: ruckig.InputParameter, now: Commanded) -> Commanded | None:
-        """One period along the plan for ``wanted``; None where there is no plan."""
-        if not self._planned(wanted, now.position, now.velocity, now.acceleration):
-            return None
-        position, velocity, acceleration = self._trajectory.at_time(self._period)
-        return Commanded(tuple(position), tuple(velocity), tuple(acceleration), now.outside, now.seen, now.margin)
-
-    def _rest(self, moved: Commanded) -> _Rest | None:
-        """Where braking from ``moved`` would lead; None where there is no plan."""
-        if not self._planned(self._braking, moved.position, moved.velocity, moved.acceleration):
-            return None
-        extrema = self._trajectory.position_extrema
-        way: tuple[list[float], ...] = ()
-        if self._box is not None:
-            at, duration = self._trajectory.at_time, self._trajectory.duration
-            way = tuple([at(share * duration)[0] for share in _LOOK_AT])
-        return _Rest(tuple([bound.min for bound in extrema]), tuple([bound.max for bound in extrema]), way)
-
-    def _beyond(self, pose: Sequence[float]) -> float:
-        """How far the tool is out of the box along the worst axis [m]; negative inside."""
-        if self._kinematics is None or self._box is None:
-            return 0.0
-        (x0, x1), (y0, y1), (z0, z1) = self._box
-        x, y, z = self._kinematics.tool(pose)
-        return max(x0 - x, x - x1, y0 - y, y - y1, z0 - z, z - z1)
-
-
-def _chosen(first: list[bool], a: Commanded, b: Commanded) -> Commanded:
-    """Joint by joint ``a`` where ``first`` says so, else ``b``."""
-
-    def mixed(of_a: tuple[float, ...], of_b: tuple[float, ...]) -> tuple[float, ...]:
-        return tuple([x if pick else y for pick, x, y in zip(first, of_a, of_b, strict=True)])
-
-    return b._replace(
-        position=mixed(a.position, b.position),
-        velocity=mixed(a.velocity, b.velocity),
-        acceleration=mixed(a.acceleration, b.acceleration),
-    )
-
-
-def _settled(values: tuple[float, ...]) -> tuple[float, ...]:
-    return tuple([0.0 if abs(value) < _ROUNDING else value for value in values])
+        return self._planner.brake(now)

@@ -71,8 +71,9 @@ class Filling:
         command: Command,
         applied: Applied | None,
         bus_errors: int,
+        seen: int = 0,
     ) -> None:
-        """One whole tick."""
+        """One whole tick; ``seen`` are flags of what the loop saw beside it."""
         wake = tick.wake
         self._times(
             wake.tick,
@@ -96,7 +97,7 @@ class Filling:
         else:
             asked = command.asked or nowhere
             self._motion(*asked, *commanded.position, *commanded.velocity, *commanded.acceleration)
-        flags = command.flags | (_LATE if wake.skipped else 0)
+        flags = command.flags | seen | (_LATE if wake.skipped else 0)
         write_fault = 0
         if applied is None:
             self._sent[:], self._ticks[:] = _NOWHERE, 0

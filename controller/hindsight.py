@@ -166,7 +166,7 @@ def _on_grid(episode: Episode, manifest: Manifest) -> Samples:
         raise MisfitError(f"{episode.path}: no ticks")
     cameras = {name: episode.frames[name].captured_ns for name in manifest.observation.cameras}
     grid = policy_grid(int(ticks["now_ns"][0]), int(ticks["now_ns"][-1]), round(manifest.action.step_s * 1e9))
-    stale_ns = max((round(robot.cameras[name].stale_after_ms * 1e6) for name in cameras), default=None)
+    stale_ns = max((robot.cameras[name].stale_ns for name in cameras), default=None)
     found = sample(grid, ticks["now_ns"], cameras, max_age_ns=stale_ns)
     return Samples(found.observed_ns, found.tick, found.frames, segments(ticks["mode"])[found.tick])
 

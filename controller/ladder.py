@@ -6,7 +6,7 @@
     blend, human ──device or joints stale──► hold, still the person's ──both back──► blend ──► human
                                              hold ──device silent for too long──► hold, until START or a takeover
     blend, human ──the person gives it back──► hold ──fresh chunk──► blend ──► policy
-    any ──bounds of the ladder exceeded──► fault ──CLEAR_FAULT──► hold, until START
+    any ──bounds of the ladder exceeded──► fault ──CLEAR_FAULT──► (servos recovered, engaged) ──► hold, until START
 
 Every rung of the ladder has its bound in ticks in :class:`controller.authority.Bounds`.
 """
@@ -44,13 +44,14 @@ def _uneventful(facts: Facts, bounds: Bounds) -> bool:
         and facts.gap_ticks < bounds.outage_ticks
         and facts.alert_ticks < bounds.alert_ticks
         and facts.nonfinite_chunks < bounds.nonfinite_chunks
+        and not facts.gone
         and wish.permitted
         and not (wish.pull or wish.take or wish.release or wish.toggle)
     )
 
 
 def _changed(now: Authority, facts: Facts, bounds: Bounds, now_ns: int) -> Authority:
-    after = _engagement(now, facts, bounds)
+    after = _engagement(now, facts, bounds, now_ns)
     if facts.order is not None:
         after = _ordered(after, facts.order, now_ns)
     after = _handed_over(after, facts, bounds, now_ns)
@@ -66,11 +67,15 @@ def _changed(now: Authority, facts: Facts, bounds: Bounds, now_ns: int) -> Autho
     return _driving(after, facts, bounds, now_ns)
 
 
-def _engagement(now: Authority, facts: Facts, bounds: Bounds) -> Authority:
+def _engagement(now: Authority, facts: Facts, bounds: Bounds, now_ns: int) -> Authority:
     if facts.engagement is _ENGAGED_NOW:
+        if now.mode is _FAULT:
+            now = replace(now, mode=_HOLD, fault=Fault.NONE, resting=True, homed=False, since_ns=now_ns)
         # From idle the servos are only ever engaged to start.
         mode = _HOLD if now.mode is _IDLE else now.mode
         return replace(now, held=True, engaged=True, engaging=False, mode=mode)
+    if facts.engagement is not _NOT_ENGAGED_NOW:  # it failed: a fault, or one that stays latched until the next attempt
+        return replace(now, engaged=False, engaging=False)
     if now.engaged and max(facts.stale_ticks, facts.gap_ticks) >= bounds.outage_ticks:
         return replace(now, engaged=False)
     return now
@@ -84,9 +89,8 @@ def _ordered(now: Authority, order: Order, now_ns: int) -> Authority:
         case Order.HOLD:
             mode = now.mode if now.mode in {_IDLE, _FAULT} else _HOLD
             return replace(_own(now), mode=mode, resting=True, engaging=False, since_ns=now_ns)
-        case Order.CLEAR_FAULT if now.mode is _FAULT:
-            mode = _HOLD if now.held else _IDLE
-            return replace(now, mode=mode, fault=Fault.NONE, resting=True, homed=False, since_ns=now_ns)
+        case Order.CLEAR_FAULT if now.mode is _FAULT and not now.stopping:
+            return replace(now, engaging=True)
         case Order.START | Order.HOME if now.mode is not _FAULT and not now.stopping:
             return replace(
                 _own(now),
@@ -156,10 +160,13 @@ def _broken(now: Authority, facts: Facts, bounds: Bounds, now_ns: int) -> Fault:
         return Fault.NOT_ENGAGED
     if now.mode is _IDLE and not now.engaging:
         return Fault.NONE
+    away = facts.gap_ticks >= bounds.fault_ticks and facts.engagement is _NOT_ENGAGED_NOW
     signs = (
+        (facts.gone, Fault.PORT_GONE),
         (facts.alert_ticks >= bounds.alert_ticks, Fault.SERVO_ALERT),
         (facts.stale_ticks >= bounds.fault_ticks, Fault.STALE_JOINT),
         (facts.nonfinite_chunks >= bounds.nonfinite_chunks and now.homed and not now.taken, Fault.NONFINITE),
+        (away and now.held and (now.taken or not now.resting), Fault.STALLED),
         (now.mode is _EASE_IN and now_ns - now.since_ns > bounds.ease_in_ns, Fault.NOT_HOME),
     )
     return next((fault for seen, fault in signs if seen), Fault.NONE)

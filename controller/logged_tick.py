@@ -17,7 +17,7 @@ from spec.chunk import Chunk
 from spec.teleop import TeleopSample
 
 # What the loop adds to the flags of a decision.
-_NOT_DECIDED = int(Flag.LATE | Flag.WRITE_FAILED)
+_NOT_DECIDED = int(Flag.LATE | Flag.WRITE_FAILED | Flag.STALE_CAMERA)
 _CAME = int(Flag.NEW_CHUNK | Flag.CHUNK_REFUSED)
 _ENGAGEMENT = int(Flag.ENGAGED | Flag.ENGAGE_FAILED)
 _VECTORS = ("asked", "limited", "limited_velocity", "limited_acceleration", "policy")

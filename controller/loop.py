@@ -17,19 +17,20 @@ import numpy as np
 from controller.authority import Engagement, Fault
 from controller.clock import Clock, TickGrid
 from controller.decide import Command, Decide, Inputs, State
+from controller.eyes import Eyes
 from controller.filling import Filling, Ticking, failed
 from controller.lockstep import warm_up
-from controller.takeover import Obstacle
-from drivers.arm import Applied, Arm, BusFault
+from controller.notices import Notices
+from drivers.arm import Applied, Arm, BusFault, Reading
 from episodes.records import Flag, Mode, Order, TickRecord
 from spec.chunk import Chunk
-from spec.errors import DeviceError
+from spec.errors import CadenzaError
 from spec.teleop import TeleopSample
 
 _log = logging.getLogger(__name__)
 
-_HANDS = int(Flag.TAKEN_OVER | Flag.RELEASED)
-_MARK, _TAKE_OVER = Order.MARK, Order.TAKE_OVER
+_MARK, _FAULT = Order.MARK, Mode.FAULT
+_STALE_CAMERA = int(Flag.STALE_CAMERA)
 
 REST_S = 2.0
 """Longest time given to the arm to come to rest at the end [s]. Braking from full speed takes about 0.2 s."""
@@ -98,8 +99,10 @@ class ControlLoop:
         inbox: where chunks and orders come from.
         publish: takes each tick's record; it is the same object every time, filled anew.
         notice: takes one line whenever the mode changes, a fault is latched, or the arm changes hands or is refused.
-            Must not block.
-        mark: takes number and state of a tick that was told to put them on record. Must not block.
+            Must not block. That it fails ends nothing.
+        mark: takes number and state of a tick that was told to put them on record. Must not block. Likewise.
+        port: of the arm, to name it where it is gone.
+        eyes: know how old the pictures are; None where there are no cameras.
     """
 
     def __init__(
@@ -112,16 +115,22 @@ class ControlLoop:
         publish: Callable[[TickRecord], None],
         notice: Callable[[str], None] = _unheard,
         mark: Callable[[int, State], None] = _unmarked,
+        port: str = "the port of the arm",
+        eyes: Eyes | None = None,
     ) -> None:
         self._arm, self._decide, self._clock, self._inbox = arm, decide, clock, inbox
-        self._publish, self._notice, self._mark = publish, notice, mark
+        self._publish, self._mark, self._eyes = publish, mark, eyes
+        self._notices = Notices(arm, port, notice, decide.hindrance)
         self._rate_hz = rate_hz
         self._write_ns = round(WRITE_SHARE * 1e9 / rate_hz)
         self._state = decide.initial()
         self._stop: Termination | None = None
         self._engagement = Engagement.NONE
         self._unsent = False
-        self._in_the_way = Obstacle.NONE
+        self._reading: Reading | None = None
+        self._chunk: Chunk | None = None
+        self._chunk_is_in = False
+        self._instant_ns = 0
         self._goal = np.zeros(decide.joints)
         self._record = TickRecord()
         self._fill = Filling(self._record, decide.joints)
@@ -175,7 +184,7 @@ class ControlLoop:
             command = self._tick(Ticking(deadline_ns, woke_ns, wake, away), grid.instant_ns(wake.tick + 1))
             planned, away = wake.tick + 1, 0
             if command.engage:
-                self._engage()
+                self._engage(command.mode is _FAULT)
                 away = max(0, grid.tick_at(clock.now_ns()) + 1 - planned)
                 planned += away
             if command.done:
@@ -190,24 +199,16 @@ class ControlLoop:
     def _tick(self, tick: Ticking, until_ns: int) -> Command:
         """Read, decide, write, publish; ``until_ns`` is the next instant of the grid."""
         clock, wake = self._clock, tick.wake
-        reading = self._arm.read(until_ns - self._write_ns)
+        self._chunk_is_in, self._instant_ns = False, wake.instant_ns
+        reading = self._reading = self._arm.read(until_ns - self._write_ns, self._rehearse)
         tick.read_ns = clock.now_ns()
         order = self._inbox.order() if self._stop is None else Order.STOP
-        inputs = Inputs(
-            reading.position,
-            reading.velocity,
-            reading.effort,
-            reading.fresh,
-            reading.fault,
-            self._inbox.chunk(),
-            order,
-            self._engagement,
-            self._unsent,
-            self._inbox.human(),
-        )
+        if not self._chunk_is_in:
+            self._chunk = self._inbox.chunk()
+        inputs = self._inputs(reading, order, self._inbox.human())
         self._engagement = Engagement.NONE
-        before = self._state.authority
-        self._state, command = self._decide(self._state, inputs, wake.instant_ns)
+        before = self._state
+        self._state, command = self._decide(before, inputs, wake.instant_ns)
         tick.decided_ns = clock.now_ns()
         applied = None if command.position is None else self._send(command.position, until_ns)
         self._unsent = applied is not None and failed(applied.fault)
@@ -215,31 +216,65 @@ class ControlLoop:
         self.ticks += 1
         self.skipped += wake.skipped + tick.away
         self.bus_errors += failed(reading.fault) + self._unsent
-        self._fill.fill(tick, reading, inputs, command, applied, self.bus_errors)
+        seen = 0
+        if self._eyes is not None and self._eyes.look(tick.written_ns, self._notices.say):
+            seen = _STALE_CAMERA
+        self._fill.fill(tick, reading, inputs, command, applied, self.bus_errors, seen)
         self._publish(self._record)
         if order is _MARK:
-            self._mark(wake.tick, self._state)
-        if command.mode is not before.mode or command.fault is not before.fault or command.flags & _HANDS:
-            self._notice(_transition(before.mode, command, order))
-        elif before.taken and not self._state.authority.taken and order is None:
-            self._notice("takeover: over, the teleoperation device was silent for too long; the arm rests until START")
-        if command.obstacle is not self._in_the_way:
-            self._in_the_way = command.obstacle
-            if command.obstacle is not Obstacle.NONE:
-                self._notice(f"takeover: {_IN_THE_WAY[command.obstacle]}")
+            self._put_on_record(wake.tick)
+        self._notices.tell(before, self._state, command, order, until_ns)
         return command
+
+    def _rehearse(self) -> None:
+        """Decide for nothing, on what was heard last, while the servos answer.
+
+        A deciding that comes a period after the last one finds its code and data out of the processor's caches, and
+        takes ten times as long as one right after another. What decides is a pure function, so it may as well be slow
+        while there is nothing to do but wait.
+        """
+        self._chunk, self._chunk_is_in = self._inbox.chunk(), True
+        if self._reading is not None:
+            self._decide(self._state, self._inputs(self._reading, None, None), self._instant_ns)
+
+    def _inputs(self, reading: Reading, order: Order | None, human: TeleopSample | None) -> Inputs:
+        return Inputs(
+            reading.position,
+            reading.velocity,
+            reading.effort,
+            reading.fresh,
+            reading.fault,
+            self._chunk,
+            order,
+            self._engagement,
+            self._unsent,
+            human,
+        )
+
+    def _put_on_record(self, tick: int) -> None:
+        try:
+            self._mark(tick, self._state)
+        except Exception:  # noqa: BLE001 - without it a replay cannot start here; the arm is none the worse
+            _log.exception("control loop: the state behind tick %d is not on record", tick)
 
     def _send(self, position: tuple[float, ...], until_ns: int) -> Applied:
         self._goal[:] = position
         return self._arm.write(self._goal, until_ns)
 
-    def _engage(self) -> None:
-        """Have the servos hold the arm. Takes several exchanges, so it happens between ticks, with the arm at rest."""
+    def _engage(self, recovering: bool) -> None:
+        """Have the servos hold the arm. Takes many exchanges, so it happens between ticks, with the arm at rest.
+
+        They are checked as if the port had just been opened: since they were last looked at it may have been gone, or
+        their power. Restarting one that shut down, however, is for the operator's word: ``recovering``.
+        """
         try:
+            if restarted := self._arm.recover(restart=recovering):
+                self._notices.say(f"restarted: {'; '.join(restarted)}")
             self._arm.hold()
-        except DeviceError as error:
-            _log.error("control loop: %s", error)
-            self._notice(str(error))
+        except (CadenzaError, OSError) as error:
+            text = f"not recovered: {error}" if recovering else str(error)
+            _log.error("control loop: %s", text)
+            self._notices.say(text)
             self._engagement = Engagement.FAILED
         else:
             self._engagement = Engagement.DONE
@@ -263,23 +298,3 @@ def _unread(joints: int) -> Inputs:
     """An order to stop, with nothing heard: braking needs no measurement."""
     nothing = np.zeros(joints)
     return Inputs(nothing, nothing, nothing, np.zeros(joints, dtype=np.bool_), BusFault.SKIPPED, None, Order.STOP)
-
-
-_IN_THE_WAY = {
-    Obstacle.NOT_READY: "the arm is not under command; start it first",
-    Obstacle.SILENT: "the teleoperation device is silent",
-    Obstacle.FAR: "the teleoperation device is too far from where the arm is",
-    Obstacle.DEAD_MAN: "the dead man's button is not held",
-}
-
-
-def _transition(before: Mode, command: Command, order: Order | None) -> str:
-    causes = []
-    if command.fault is not Fault.NONE:
-        causes.append(command.fault.name)
-    if command.flags & Flag.RELEASED:
-        causes.append("given back")
-    if command.flags & Flag.TAKEN_OVER:
-        by = "order" if order is _TAKE_OVER else "force" if command.flags & Flag.FORCE else "button"
-        causes.append(f"taken over by {by}")
-    return f"{before.name} -> {command.mode.name}" + (f" ({', '.join(causes)})" if causes else "")

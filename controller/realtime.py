@@ -14,7 +14,8 @@ from spec.errors import CadenzaError
 from spec.robot import Realtime
 
 _MCL_CURRENT_AND_FUTURE = 3  # sys/mman.h
-_DMA_LATENCY = Path("/dev/cpu_dma_latency")
+DMA_LATENCY = Path("/dev/cpu_dma_latency")
+_ISOLATED = Path("/sys/devices/system/cpu/isolated")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +55,31 @@ def control_cpu(wanted: int | None) -> int:
     Raises:
         CadenzaError: no such core here.
     """
-    usable = sorted(os.sched_getaffinity(0))
     if wanted is None:
-        return usable[-1]
+        return max(os.sched_getaffinity(0))
+    usable = usable_cores()
     if wanted not in usable:
         raise CadenzaError(f"control.cpu: {wanted}: not a core this process may use (valid: {_listed(usable)})")
     return wanted
+
+
+def usable_cores() -> list[int]:
+    """Those this process may use, and those the scheduler leaves to whoever asks for them by name (isolcpus)."""
+    try:
+        isolated = _ISOLATED.read_text(encoding="ascii")
+    except OSError:
+        isolated = ""
+    return sorted(os.sched_getaffinity(0) | cores_of(isolated))
+
+
+def cores_of(text: str) -> set[int]:
+    """A list of cores as the kernel writes it: ``0,2-4``."""
+    found: set[int] = set()
+    for part in text.split(","):
+        first, _, last = part.strip().partition("-")
+        if first.isdecimal():
+            found |= set(range(int(first), int(last if last.isdecimal() else first) + 1))
+    return found
 
 
 def enter_realtime(wanted: Realtime, priority: int, cpu: int | None) -> RealtimeReport:
@@ -118,14 +138,14 @@ def _hold_latency() -> tuple[int, Privilege]:
     """Ask for no deep idle states for as long as the file stays open (kernel doc: PM Quality of Service)."""
     name = "idle latency 0 µs"
     try:
-        descriptor = os.open(_DMA_LATENCY, os.O_WRONLY | os.O_CLOEXEC)
+        descriptor = os.open(DMA_LATENCY, os.O_WRONLY | os.O_CLOEXEC)
     except OSError as error:
-        return -1, Privilege(name, False, f"{_DMA_LATENCY}: {error.strerror}; wake-ups may take longer")
+        return -1, Privilege(name, False, f"{DMA_LATENCY}: {error.strerror}; wake-ups may take longer")
     try:
         os.write(descriptor, struct.pack("i", 0))
     except OSError as error:
         os.close(descriptor)
-        return -1, Privilege(name, False, f"{_DMA_LATENCY}: {error.strerror}; wake-ups may take longer")
+        return -1, Privilege(name, False, f"{DMA_LATENCY}: {error.strerror}; wake-ups may take longer")
     return descriptor, Privilege(name, True, "as asked")
 
 

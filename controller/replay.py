@@ -63,8 +63,8 @@ def replay(episode: Episode, progress: Callable[[], None] = lambda: None) -> Ver
     if not len(ticks):
         raise CadenzaError(f"{episode.path}: no ticks")
     with recorded_robot(episode) as robot:
-        if robot.workspace is not None and robot.model is None:
-            raise CadenzaError(f"{episode.path}: the model of the arm is not in it; its workspace box needs it")
+        if robot.model is None and (robot.workspace is not None or robot.collision is not None):
+            raise CadenzaError(f"{episode.path}: the model of the arm is not in it; its safety envelope needs it")
         decide = Decide.of(robot)
     run = _Run(episode, decide, robot.control, progress)
     return run.verdict()

@@ -41,6 +41,9 @@ for 6 d / T² of acceleration: 25 times less than the same difference between tw
 MAX_LENGTH = 1024
 """A longer chunk is no chunk."""
 
+MAX_STEP_NS = 5_000_000_000
+"""A longer policy step is none [ns]: the arm would wait for the next chunk, and follow this one, for as long."""
+
 MAX_RAD = 1e4
 """[rad] A target beyond this is no angle; sums of such could overflow."""
 
@@ -53,7 +56,7 @@ class Refusal(IntEnum):
 
     NONE = 0
     SHAPE = 1
-    """Wrong number of joints, no action at all, or absurdly many; or a step that is no time."""
+    """Wrong number of joints, no action at all, or absurdly many; or a step that is no time or too long."""
     NONFINITE = 2
     """Not a number, infinite, or beyond any joint."""
     FUTURE = 3
@@ -174,7 +177,8 @@ def refusal(chunk: Chunk, schedule: Schedule, joints: int, since_ns: int, now_ns
         slack_ns: how far ahead of ``now_ns``, which is an instant of the grid, an observation may seem to be.
     """
     targets = chunk.targets
-    if targets.ndim != 2 or targets.shape[1] != joints or not 1 <= targets.shape[0] <= MAX_LENGTH or chunk.step_ns <= 0:
+    shaped = targets.ndim == 2 and targets.shape[1] == joints and 1 <= targets.shape[0] <= MAX_LENGTH
+    if not shaped or not 0 < chunk.step_ns <= MAX_STEP_NS:
         return Refusal.SHAPE
     values: list[float] = targets.ravel().tolist()
     if not math.isfinite(sum(values)) or min(values) < -MAX_RAD or max(values) > MAX_RAD:

@@ -16,7 +16,9 @@ from typing import Any, Protocol
 import numpy as np
 
 from controller.supervisor import Supervisor
+from controller.watch import DRIVEN, MOVED
 from controller.wiring.process import FIRST_BACKOFF_S
+from controller.wiring.vigil import READY_S
 from episodes.outcome import Outcome, Termination
 from episodes.records import Mode, Order
 from spec.errors import CadenzaError
@@ -27,10 +29,6 @@ ANSWER_S = 5.0
 """Longest time the recorder may take to open or close a file [s]."""
 SETTLE_S = 0.3
 """From a prepared scene to the first look at it [s]: longer than a picture is on its way."""
-DRIVEN = {Mode.POLICY, Mode.BLEND, Mode.HUMAN}
-"""Somebody drives."""
-MOVED = {*DRIVEN, Mode.EASE_IN}
-"""The arm is meant to move."""
 NEAR_RAD, STANDING_RAD_S = 2e-3, 1e-3
 """Such an arm is at its start pose, and stands."""
 TAKEN_IN = 3
@@ -93,6 +91,8 @@ class Session:
         self._run, self._judge, self._seconds = supervisor, judge, seconds
         self._answers: list[dict[str, Any]] = []
         self._recording = False
+        self._recoveries = 0
+        """There had been so many when the newest episode began."""
         self._home = supervisor.robot.limits().home
         self._index = _first_free(supervisor.episodes_folder)
 
@@ -101,6 +101,7 @@ class Session:
         path = self._run.episodes_folder / f"episode-{self._index:06d}.mcap"
         self._index += 1
         self._recording = False
+        self._recoveries = self._run.recoveries
         began_s = 0.0
         outcome, ended = Outcome.ABORTED, Termination.OPERATOR
         try:
@@ -124,6 +125,19 @@ class Session:
             return self._lost(path, ended, seconds, full=answer.get("full", False))
         return EpisodeResult(path, outcome, ended, seconds, answer["dropped"])
 
+    def wait_for_recovery(self) -> bool:
+        """Hold until somebody says that the cause of what ended the episode is gone, and the arm was recovered.
+
+        Returns:
+            False where the end of the run was asked for instead.
+        """
+        run, word = self._run, self._run.word
+        word.waiting = True
+        while run.recoveries == self._recoveries and not word.ends:
+            self._answers += run.poll()
+        word.waiting = False
+        return not word.ends
+
     def _go_home(self) -> None:
         """Also out of a place where a person left the arm who took it on the way."""
         self._run.follow(False)
@@ -144,7 +158,7 @@ class Session:
 
     def _open(self, path: Path, labels: Mapping[str, str]) -> None:
         """Begin the recording. Whatever befell the recorder before is over once it is ready."""
-        if not self._wait(lambda: self._run.recorder.ready, ANSWER_S):
+        if not self._wait(lambda: self._run.recorder.ready, READY_S):
             raise _BrokenError(Termination.RECORDER_DIED)
         self._answers.clear()
         if not self._run.recorder.open(path, labels):
@@ -219,7 +233,7 @@ class Session:
             self._answers += self._run.poll()
             if self._run.interrupted:
                 raise _BrokenError(Termination.OPERATOR)
-            if not self._run.driving:
+            if not self._run.driving or self._run.recoveries != self._recoveries:  # or it died and came back unseen
                 raise _BrokenError(Termination.CONTROL_DIED)
             if self._run.watch.mode is Mode.FAULT:
                 raise _BrokenError(Termination.FAULT)

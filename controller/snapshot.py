@@ -11,8 +11,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from controller.authority import Authority, Fault
+from controller.commanded import Commanded
 from controller.curve import Cubic, Motion, curve_through
-from controller.envelope import Commanded
 from controller.schedule import Mix, Schedule, Track
 from controller.state import State
 from controller.takeover import Person
@@ -24,7 +24,7 @@ from spec.robot import Control
 STATE = "state"
 """Kind of the event that carries it."""
 
-VERSION = 1
+VERSION = 2
 
 _TRACK = ("sequence", "weights", "observed_ns", "step_ns", "ends_ns", "arrived_ns")
 

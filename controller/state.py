@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from controller.authority import Authority, Engagement, Fault
-from controller.envelope import Commanded
+from controller.commanded import Commanded
 from controller.schedule import Refusal, Schedule
 from controller.takeover import NOBODY, Obstacle, Person
 from drivers.arm import BusFault
@@ -81,7 +81,8 @@ class Command(NamedTuple):
     refusal: Refusal
     """Why the chunk of this tick was not taken."""
     engage: bool
-    """Have the servos hold the arm where it stands, and say in the next inputs what came of it."""
+    """Have the servos hold the arm where it stands, and say in the next inputs what came of it. Where a fault is
+    latched this is its recovery: the operator says that the cause is gone."""
     done: bool
     """STOP was ordered and the arm stands."""
     driver: Driver

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
+from spec.braking import stopping_time
+
 _STEERABLE = 0.98
 """Share of the velocity limit a target may move with, so that a command that is behind can still catch up."""
 
@@ -41,9 +43,7 @@ class Reach(NamedTuple):
 
 def stopping_distance(velocity: float, acceleration: float, jerk: float) -> float:
     """Way from ``velocity`` > 0 at constant speed to a stand, jerk-limited: mean speed times the time it takes."""
-    if velocity * jerk <= acceleration * acceleration:  # the full deceleration is not reached
-        return velocity * math.sqrt(velocity / jerk)
-    return 0.5 * velocity * (velocity / acceleration + acceleration / jerk)
+    return 0.5 * velocity * stopping_time(velocity, acceleration, jerk)
 
 
 def stoppable_velocity(distance: float, acceleration: float, jerk: float) -> float:
@@ -52,3 +52,15 @@ def stoppable_velocity(distance: float, acceleration: float, jerk: float) -> flo
         return math.cbrt(distance * distance * jerk)
     half = 0.5 * acceleration * acceleration / jerk
     return math.sqrt(half * half + 2.0 * acceleration * distance) - half
+
+
+def braking_reach(velocity: float, acceleration: float, most: float, jerk: float) -> float:
+    """How far a joint goes, at most, when it brakes from here.
+
+    Speed at most |v| + a²/2j, braked from there; and before, that speed for as long as a takes to go.
+
+    Args:
+        most, jerk: limits of acceleration and jerk.
+    """
+    fastest = abs(velocity) + 0.5 * acceleration * acceleration / jerk
+    return fastest * (abs(acceleration) / jerk + 0.5 * (fastest / most + most / jerk))

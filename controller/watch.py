@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter, deque
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
+from controller.authority import Fault
 from controller.wiring.ipc import Node
 from controller.wiring.topics import CHUNKS, EVENTS, TICKS
 from episodes.layout import records_of
@@ -18,8 +18,16 @@ from spec.arrays import Float
 
 RECENT_NS = 5_000_000_000
 """For so long lateness is remembered, to be shown [ns]."""
-LOOK_S = 0.1
-"""The time from one look to the next counts for at most this much of a silence [s]."""
+_STOPPED_NS = 1_000_000_000
+"""A loop whose newest tick is older than this does not tick [ns]."""
+DRIVEN = {Mode.POLICY, Mode.BLEND, Mode.HUMAN}
+"""Somebody drives."""
+MOVED = {*DRIVEN, Mode.EASE_IN}
+"""The arm is meant to move."""
+_LATCHED = "-> FAULT ("
+"""Of the control loop's line about a fault; the cause follows, as far as it is known."""
+_NOT_RECOVERED = "not recovered: "
+_NAMES = tuple(f"{fault.name}: " for fault in Fault)
 
 
 @dataclass(slots=True)
@@ -28,6 +36,8 @@ class Tally:
 
     ticks: int = 0
     skipped: int = 0
+    late_periods: int = 0
+    """Of those skipped, the ones nobody wanted: engaging the servos takes some, too."""
     bus_errors: int = 0
     human_ticks: int = 0
     """In which a person drove."""
@@ -53,25 +63,6 @@ class Tally:
         }
 
 
-@dataclass(slots=True)
-class Silence:
-    """For how long nothing has come while somebody looked for it.
-
-    Time in which nobody looked says nothing: after a recovery of files, or on a machine that slept, there is one look
-    before those that were away as well have had their turn.
-    """
-
-    seconds: float = 0.0
-    _seen: int = 0
-    _looked_s: float = math.inf
-
-    def look(self, seen: int, now_s: float) -> None:
-        """Take in how many have come so far, at an instant [s]."""
-        passed = min(max(now_s - self._looked_s, 0.0), LOOK_S)
-        self.seconds = self.seconds + passed if seen == self._seen else 0.0
-        self._seen, self._looked_s = seen, now_s
-
-
 class Watch:
     """Reads along, without being able to hold anybody up.
 
@@ -92,6 +83,12 @@ class Watch:
         """Text of the newest event of each ``source: kind``."""
         self.next_chunk = 0
         """First chunk number nobody has used."""
+        self.since_ns = 0
+        """Instant of the first tick of the present mode [ns]."""
+        self.cause = ""
+        """Of the newest fault: its name, and where it is, in the words of the control loop."""
+        self.not_recovered: list[str] = []
+        """Why attempts to recover the arm failed, in the words of the control loop."""
         self._recent: deque[tuple[int, Float]] = deque()
 
     def look(self) -> list[Event]:
@@ -107,17 +104,34 @@ class Watch:
             event = Event.FromString(content)
             self.tally.events[f"{event.source}: {event.kind}"] += 1
             self.newest[f"{event.source}: {event.kind}"] = event.text
-            if event.kind == "control" and "FAULT" in event.text:
-                self.tally.faults.append(event.text)
+            if event.kind == "control":
+                self._note_fault(event.text)
             events.append(event)
         return events
 
+    def _note_fault(self, text: str) -> None:
+        if "FAULT" in text:
+            self.tally.faults.append(text)
+        if _LATCHED in text:
+            self.cause = text.partition(_LATCHED)[2].removesuffix(")")
+        elif text.startswith(_NAMES):  # what the servos say about it comes a little later
+            self.cause = text
+        elif text.startswith(_NOT_RECOVERED):
+            self.not_recovered.append(text.removeprefix(_NOT_RECOVERED))
+
     def _count(self, ticks: list[TickRecord]) -> None:
         batch = records_of(b"".join(map(bytes, ticks)))
+        others = np.flatnonzero(batch["mode"] != ticks[-1].mode)
+        before = None if self.tick is None else self.tick.mode
+        if len(others):
+            self.since_ns = int(batch["now_ns"][others[-1] + 1])
+        elif before != ticks[-1].mode:
+            self.since_ns = int(batch["now_ns"][0])
+        self.tally.bus_errors += self._new_errors(batch)
         self.tick = ticks[-1]
         self.tally.ticks += len(ticks)
         self.tally.skipped += int(batch["skipped"].sum())
-        self.tally.bus_errors = int(ticks[-1].bus_errors)
+        self.tally.late_periods += int(batch["skipped"][batch["flags"] & int(Flag.LATE) != 0].sum())
         self.tally.human_ticks += int(np.count_nonzero(batch["driver"] == Driver.HUMAN))
         self._recent.append((self.tick.now_ns, (batch["woke_ns"] - batch["deadline_ns"]) * 1e-3))
         while self._recent[0][0] < self.tick.now_ns - RECENT_NS:
@@ -126,9 +140,23 @@ class Watch:
             if count := int(np.count_nonzero(batch["flags"] & int(flag))):
                 self.tally.flags[str(flag.name).lower()] += count
 
+    def _new_errors(self, batch: Any) -> int:
+        """Failed exchanges since the tick before; each control process counts its own from the start, as its ticks."""
+        number, errors = batch["tick"].astype(np.int64), batch["bus_errors"].astype(np.int64)
+        last = (-1, 0) if self.tick is None else (self.tick.tick, self.tick.bus_errors)
+        began = np.diff(number, prepend=last[0]) <= 0
+        return int(np.where(began, errors, np.diff(errors, prepend=last[1])).sum())
+
     def recent_lateness(self) -> Float:
         """Of the ticks of the last seconds: how late each woke [µs], shape (ticks,)."""
         return np.concatenate([late for _, late in self._recent]) if self._recent else np.empty(0)
+
+    def recent_rate_hz(self, now_ns: int) -> float:
+        """Ticks a second over the last seconds [Hz]; 0 where too few came, or none comes any more."""
+        if len(self._recent) < 2 or now_ns > self._recent[-1][0] + _STOPPED_NS:
+            return 0.0
+        passed_ns = self._recent[-1][0] - self._recent[0][0]
+        return sum(len(late) for _, late in list(self._recent)[1:]) * 1e9 / passed_ns
 
     @property
     def human(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntFlag
 from types import TracebackType
@@ -23,7 +24,7 @@ class BusFault(IntFlag):
     SERVO = 8
     """A servo raised its hardware-error alert bit."""
     SKIPPED = 16
-    """Not tried: no time was left in the tick."""
+    """Not tried: no time was left in the tick, or what is there is not known to be this arm."""
 
 
 @dataclass(slots=True, eq=False)
@@ -96,8 +97,26 @@ class Arm(Protocol):
         """Torque off. Only on the operator's word: an arm in the air falls."""
         ...
 
-    def read(self, deadline_ns: int) -> Reading:
-        """Position, velocity and effort of all joints, by CLOCK_MONOTONIC ``deadline_ns``."""
+    def recover(self, *, restart: bool) -> tuple[str, ...]:
+        """Make the arm usable again after an outage or a fault: open the port if it is gone, check everything as
+        ``open`` does. Nothing moves and nothing is let go: the torque of every servo stays as found. Then ``hold``.
+        Where it fails, ``write`` sends nothing until an attempt succeeds. Not for the tick.
+
+        ``restart``: restart limp servos with a hardware error; only on the operator's word. Without it they are
+        refused. Returns what was restarted, and of which error, e.g. ``elbow_flex: overload``.
+
+        Raises DeviceError or MisfitError saying which servo and why.
+        """
+        ...
+
+    def alarms(self, deadline_ns: int) -> tuple[str, ...]:
+        """Hardware errors, e.g. ``elbow_flex: overload``, by CLOCK_MONOTONIC ``deadline_ns``; () where there are none
+        or nobody answered. Never raises."""
+        ...
+
+    def read(self, deadline_ns: int, meanwhile: Callable[[], None] | None = None) -> Reading:
+        """Position, velocity and effort of all joints, by CLOCK_MONOTONIC ``deadline_ns``. An arm that has to wait for
+        them calls ``meanwhile`` once: it must not raise, and what it takes beyond the wait delays the reading."""
         ...
 
     def write(self, position: Float, deadline_ns: int) -> Applied:

@@ -66,6 +66,7 @@ class Flag(IntFlag):
     WORKSPACE = 64
     """The workspace box stopped the command."""
     STALE_CAMERA = 128
+    """A camera's newest picture is too old: it is lost, frozen, or its process is gone."""
     FAULT_LATCHED = 256
     READ_FAILED = 512
     WRITE_FAILED = 1024
@@ -93,6 +94,8 @@ class Flag(IntFlag):
     """The command of the tick before never left."""
     FORCE = 1 << 22
     """Somebody pulls at the leader arm: the residual is above its threshold."""
+    COLLISION = 1 << 23
+    """Two links, or a link and the table, would have come too near: that stopped the command."""
 
 
 class TickRecord(ctypes.Structure):

@@ -114,8 +114,6 @@ def mend(closed: Path) -> Recovered:
             if not kept.exists():
                 os.link(closed, kept)
             staging.replace(closed)
-        except KeyError:
-            raise CadenzaError(f"{closed}: damaged before its first record; nothing in it can be saved") from None
         finally:
             staging.unlink(missing_ok=True)
         sync_folder(closed.parent)

@@ -17,6 +17,8 @@ from spec.errors import CadenzaError
 
 ENDING = "outcome"
 """The metadata record that holds it."""
+_UNKNOWN = Schema(id=0, name="", encoding="", data=b"")
+"""Of a channel whose schema was damaged: what travels on it can be told from its topic."""
 
 
 def relabel(path: Path, outcome: Outcome, reward: float | None = None) -> None:
@@ -71,9 +73,9 @@ def rewrite(scan: Scan, target: Path, end: Callable[[Mapping[str, str] | None], 
                 case Schema():
                     schemas[record.id] = record
                 case Channel() if record.id not in channels:
-                    schema = schemas[record.schema_id]
+                    schema = schemas.get(record.schema_id, _UNKNOWN)
                     channels[record.id] = writer.channel(record.topic, schema.name, schema.data)
-                case Message():
+                case Message() if record.channel_id in channels:  # no reader makes anything of another
                     messages += 1
                     writer.message(channels[record.channel_id], record.log_time, record.data, record.sequence)
                 case Attachment():

@@ -18,7 +18,7 @@ from spec.errors import CadenzaError
 RECORD_LIMIT = 1 << 28
 
 # What the reader meets at the cut of an unfinished or damaged file.
-_DAMAGE = (McapError, CRCValidationError, struct.error, EOFError, ValueError, UnicodeDecodeError, IndexError)
+_DAMAGE = (McapError, CRCValidationError, struct.error, EOFError, ValueError, OverflowError, IndexError)
 
 Content = Schema | Channel | Message | Attachment | Metadata
 

@@ -201,7 +201,7 @@ def _seen_when_asked(
 def _patience_ns(episode: Episode, cameras: Collection[str]) -> Mapping[str, int]:
     """How old each camera's newest frame may be; the live policy is not asked with an older one."""
     robot = episode.robot()
-    return {name: round(robot.cameras[name].stale_after_ms * 1e6) for name in cameras}
+    return {name: robot.cameras[name].stale_ns for name in cameras}
 
 
 def _rewards(episode: Episode, observed_ns: Int, seen_to_the_end: bool) -> Float:

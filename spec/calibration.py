@@ -14,9 +14,11 @@ from pathlib import Path
 from pydantic import Field
 
 from spec.errors import MisfitError, SpecError
-from spec.files import write_atomically
+from spec.files import content_of, write_atomically
 from spec.robot import Arm, Robot, Section, Takeover, TeleopDevice
 from spec.robotfile import validated
+
+_MAX_BYTES = 1 << 20
 
 
 class JointCalibration(Section):
@@ -62,7 +64,7 @@ def load_calibration(arm: Arm) -> Calibration:
     """
     path = arm.calibration
     try:
-        document = json.loads(path.read_bytes())
+        document = json.loads(content_of(path, _MAX_BYTES))
     except FileNotFoundError:
         raise SpecError(
             str(path), arm.serial, "no calibration of this arm; make one: cadenza calibrate joints"

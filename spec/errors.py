@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Iterable
+
+_SHOWN = reprlib.Repr()
+"""Of a value only so much: an alias in a YAML file stands for a list of lists of lists that no line has room for."""
+_SHOWN.maxlevel = 3
+_SHOWN.maxstring = _SHOWN.maxother = _SHOWN.maxlong = 500
+_SHOWN.maxlist = _SHOWN.maxtuple = _SHOWN.maxdict = _SHOWN.maxset = _SHOWN.maxfrozenset = 12
 
 
 class CadenzaError(Exception):
     """Root of everything Cadenza refuses on purpose. The front door prints it as one line and exits with 2."""
+
+    def __str__(self) -> str:
+        """One line that every terminal and log takes, whatever the name of a joint or file brought into it."""
+        text = super().__str__()
+        if text.isprintable():
+            return text
+        return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 class SpecError(CadenzaError):
@@ -23,7 +37,7 @@ class SpecError(CadenzaError):
         self.where, self.value, self.reason = where, value, reason
         self.valid = None if valid is None else tuple(str(v) for v in valid)
         choices = "" if self.valid is None else f" (valid: {', '.join(self.valid)})"
-        super().__init__(f"{where}: {value!r}: {reason}{choices}")
+        super().__init__(f"{where}: {_SHOWN.repr(value)}: {reason}{choices}")
 
     def __reduce__(self) -> tuple[type[SpecError], tuple[str, object, str, tuple[str, ...] | None]]:
         """Errors travel between processes by their arguments, not by their message."""

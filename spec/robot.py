@@ -23,9 +23,13 @@ from pydantic import (
 )
 
 from spec.arrays import Float, frozen
+from spec.braking import LONGEST_STOP_S, stopping_time
 
 MAX_JOINTS = 16
 """Upper bound on joints of one arm; sizes the fixed records in shared memory."""
+WATCHDOG_SUSPECT = 0.75
+"""Share of the servos' watchdog time after which a silence may have set it off: they count in steps of 20 ms. The
+driver asks them then, and the loop begins the motion anew."""
 
 
 class Section(BaseModel):
@@ -41,6 +45,12 @@ def _ordered(bounds: tuple[float, float]) -> tuple[float, float]:
 
 
 Range = Annotated[tuple[float, float], AfterValidator(_ordered)]
+
+Angle = Annotated[float, Field(ge=-1e4, le=1e4)]
+"""[rad], far beyond any joint; what a servo can reach is for its driver to say."""
+LONGEST_CROSSING_S = 150.0
+"""A joint crosses its range in this time at full speed. Catching up with a target that runs away at full speed leaves a
+fiftieth of that speed; ruckig plans no motion of more than 7600 s."""
 
 
 class ChunkMode(StrEnum):
@@ -69,13 +79,14 @@ class Joint(Section):
     """Model name as in the control tables, e.g. ``XL330-M288``."""
     inverted: bool = False
     """True where growing encoder ticks mean a falling joint angle."""
-    position: Range
+    position: Annotated[tuple[Angle, Angle], AfterValidator(_ordered)]
     """Permitted joint angle [rad]."""
-    velocity: PositiveFloat
+    # Far beyond any arm. In between, and stopping in time, every motion can be planned in floating-point numbers.
+    velocity: float = Field(ge=0.01, le=100.0)
     """Largest commanded speed [rad/s]."""
-    acceleration: PositiveFloat
+    acceleration: float = Field(ge=0.01, le=1e4)
     """Largest commanded acceleration [rad/s²]."""
-    jerk: PositiveFloat
+    jerk: float = Field(ge=0.01, le=1e8)
     """Largest commanded jerk [rad/s³]."""
     current: PositiveFloat | None = None
     """Current limit programmed into the servo [A]; None leaves the servo's own."""
@@ -86,6 +97,27 @@ class Joint(Section):
     def _home_is_reachable(self) -> Self:
         if not self.position[0] <= self.home <= self.position[1]:
             raise ValueError(f"home {self.home} lies outside position {list(self.position)}")
+        return self
+
+    @model_validator(mode="after")
+    def _stops_in_time(self) -> Self:
+        seconds = stopping_time(self.velocity, self.acceleration, self.jerk)
+        if seconds > LONGEST_STOP_S:
+            raise ValueError(
+                f"velocity {self.velocity:g} takes {seconds:.3g} s to stop from with acceleration "
+                f"{self.acceleration:g} and jerk {self.jerk:g}: at most {LONGEST_STOP_S:g} s"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _crosses_its_range(self) -> Self:
+        lower, upper = self.position
+        least = (upper - lower) / LONGEST_CROSSING_S
+        if self.velocity < least:
+            raise ValueError(
+                f"velocity {self.velocity:g} takes {(upper - lower) / self.velocity:.3g} s to cross position "
+                f"{list(self.position)}: at most {LONGEST_CROSSING_S:g} s, which velocity {least:.3g} takes"
+            )
         return self
 
 
@@ -136,6 +168,11 @@ class Camera(Section):
     """A frame older than this no longer counts as sight; the policy is not asked with it."""
     jpeg_quality: int = Field(default=90, ge=1, le=100)
     """Quality at which frames are logged. The policy sees the same bytes."""
+
+    @property
+    def stale_ns(self) -> int:
+        """``stale_after_ms`` [ns]."""
+        return round(self.stale_after_ms * 1e6)
 
 
 class Swap(Section):
@@ -298,6 +335,15 @@ class Workspace(Section):
         return frozen([self.x, self.y, self.z])
 
 
+class Collision(Section):
+    """Links stay apart, and off the table. Needs ``model``; its geoms of group 3 count."""
+
+    margin: float = Field(default=0.005, ge=0.0, le=0.1)
+    """How far apart they stay, by where they are told to be [m]. A servo that lags or sags is nearer."""
+    table: bool = True
+    """The plane z = 0 of the arm's base frame is in the way too."""
+
+
 class Virtual(Section):
     """The virtual arm that stands in for hardware. Its ports and camera addresses replace those of the file."""
 
@@ -314,21 +360,30 @@ class Robot(Section):
     """A whole robot file."""
 
     version: int = Field(default=1, ge=1, le=1)
-    name: str
+    name: str = Field(max_length=100)
+    """Also part of file names, of which Linux takes 255 bytes."""
     follower: Arm
     leader: Arm | None = None
     cameras: dict[str, Camera] = Field(default_factory=dict)
     teleop: Teleop | None = None
     control: Control = Control()
     model: Path | None = None
-    """MJCF of the follower; joint names as above, the tool a site named ``tool``. Needed for ``workspace``."""
+    """MJCF of the follower; joint names as above, the tool a site named ``tool``. Needed for ``workspace`` and
+    ``collision``."""
     workspace: Workspace | None = None
+    collision: Collision | None = None
     virtual: Virtual | None = None
 
     @model_validator(mode="after")
     def _workspace_needs_model(self) -> Self:
         if self.workspace is not None and self.model is None:
             raise ValueError("workspace needs model: the arm's MJCF file")
+        return self
+
+    @model_validator(mode="after")
+    def _collision_needs_model(self) -> Self:
+        if self.collision is not None and self.model is None:
+            raise ValueError("collision needs model: the arm's MJCF file")
         return self
 
     @model_validator(mode="after")

@@ -12,18 +12,31 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from spec.errors import SpecError
+from spec.files import content_of
 from spec.robot import Robot
 
 _Model = TypeVar("_Model", bound=BaseModel)
 _MAX_BYTES = 1 << 20
 
 
-class _OneOfEachKey(yaml.SafeLoader):
-    """Refuses a key that stands twice: YAML would silently take the last, and a limit would not be what it seems."""
+# PyYAML's constructors trust the tags of a file: "!!bool x" is a KeyError, "!!map [a]" a TypeError.
+_BAD_YAML = (yaml.YAMLError, RecursionError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+
+
+class _Strict(yaml.SafeLoader):
+    """Refuses a key that stands twice: YAML would silently take the last, and a limit would not be what it seems. And
+    halves of characters, as "\\ud800" makes them, which no log and no copy of the file can hold."""
+
+    def construct_scalar(self, node: yaml.ScalarNode | yaml.MappingNode) -> Any:
+        value = super().construct_scalar(node)
+        str(value).encode()
+        return value
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[str] = set()
         for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                raise yaml.constructor.ConstructorError(None, None, "a name must be a plain text", key.start_mark)
             if key.value in seen:
                 raise yaml.constructor.ConstructorError(None, None, f"{key.value!r} stands twice", key.start_mark)
             seen.add(key.value)
@@ -75,16 +88,16 @@ def _lower(sentence: str) -> str:
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        if path.stat().st_size > _MAX_BYTES:
-            raise SpecError(
-                str(path), f"{path.stat().st_size} bytes", f"too large for a robot file (at most {_MAX_BYTES})"
-            )
-        document = yaml.load(path.read_text(encoding="utf-8"), _OneOfEachKey)  # noqa: S506 (a SafeLoader)
+        content = content_of(path, _MAX_BYTES)
     except OSError as error:
         raise SpecError(str(path), error.strerror, "cannot read the robot file") from None
+    except ValueError as error:
+        raise SpecError(str(path), str(error), "cannot be a robot file") from None
+    try:
+        document = yaml.load(content.decode(), _Strict)  # noqa: S506 (a SafeLoader)
     except UnicodeDecodeError as error:
         raise SpecError(str(path), f"byte {error.start}", "not a text file in UTF-8") from None
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
+    except _BAD_YAML as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else str(path)
         raise SpecError(where, getattr(error, "problem", None) or str(error), "not valid YAML") from None
@@ -96,8 +109,8 @@ def _read_yaml(path: Path) -> dict[str, Any]:
 def _set(document: dict[str, Any], field: str, text: str) -> None:
     where = f"--robot.{field}"
     try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
+        value = yaml.load(text, _Strict)  # noqa: S506 (a SafeLoader)
+    except _BAD_YAML:
         raise SpecError(where, text, "not a valid YAML value") from None
     *parents, last = field.split(".")
     node = document

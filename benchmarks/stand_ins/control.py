@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import sys
 import time
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable
 
-import controller.workers.control_process as real
-from benchmarks.wakeup import EchoArm
-from controller.wiring.child import read_resolved, run_child
+from benchmarks.stand_ins.echo_arm import EchoArm
+from controller.wiring.child import Child, run_child
+from controller.workers.control_process import work
 from drivers.arm import Applied, Reading
 from spec.arrays import Float
 from spec.robot import Arm
@@ -21,21 +20,14 @@ READ_S, WRITE_S = 450e-6, 60e-6
 """Sync read of six servos at 4 Mbit/s without return delay, and handing a sync write to the driver [s]."""
 
 
-@dataclass(frozen=True)
-class _NoStatistics:
-    silent: int = 0
-    corrupt: int = 0
-    stale: int = 0
-
-
 class StandInArm(EchoArm):
     """Stands where it was last told to, and takes its time to say so. The wait gives the core away, as poll() does."""
 
-    fast_sync_read = False
-    statistics = _NoStatistics()
-
-    def read(self, deadline_ns: int) -> Reading:
-        time.sleep(READ_S)
+    def read(self, deadline_ns: int, meanwhile: Callable[[], None] | None = None) -> Reading:
+        answered_s = time.monotonic() + READ_S
+        if meanwhile is not None:
+            meanwhile()
+        time.sleep(max(0.0, answered_s - time.monotonic()))
         return super().read(deadline_ns)
 
     def write(self, position: Float, deadline_ns: int) -> Applied:
@@ -43,16 +35,19 @@ class StandInArm(EchoArm):
         return super().write(position, deadline_ns)
 
 
-def main() -> int:
-    """Entry of the process."""
-    robot = read_resolved(Path(sys.argv[sys.argv.index("--robot") + 1]))
+def _work(child: Child) -> None:
+    robot = child.assignment.robot
 
-    def stand_in(_arm: Arm, rate_hz: float) -> StandInArm:
+    def connect(_arm: Arm, rate_hz: float) -> StandInArm:
         assert rate_hz == robot.control.rate_hz
         return StandInArm(robot)
 
-    vars(real)["DynamixelArm"] = stand_in
-    return run_child("control", real.work)
+    work(child, connect)
+
+
+def main() -> int:
+    """Entry of the process."""
+    return run_child("control", _work)
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ from episodes.records import Mode, Order, TickRecord
 from spec.robot import Robot
 
 RATE_HZ = 500
-_STAND_INS = {
+STAND_INS = {
     "controller.workers.control_process": "benchmarks.stand_ins.control",
     "controller.workers.camera_process": "benchmarks.stand_ins.camera",
 }
@@ -53,7 +53,7 @@ class StandInDaemon(Supervisor):
         return self._namespace
 
     def _add(self, name: str, module: str, *arguments: str) -> None:
-        super()._add(name, _STAND_INS.get(module, module), *arguments)
+        super()._add(name, STAND_INS.get(module, module), *arguments)
 
     def drive(self) -> None:
         """Have the policy drive the arm."""

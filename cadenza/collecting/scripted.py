@@ -63,8 +63,9 @@ class ScriptedPerson:
     def _act(self, collector: Collector, now_s: float) -> list[Key]:
         human = collector.run.watch.human
         if not self._holding:
-            self._holding = True
-            self._hand.grab()
+            if self._hand.alongside():
+                self._holding = True
+                self._hand.grab()
             return []
         if collector.plan.demonstration:
             if human and self._hand.step():

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Sequence
 
-from cadenza.commands import bench_learning, bench_online, bench_takeover
 from spec.errors import SpecError
 
-_WHAT = {
-    "takeover": (bench_takeover.main, "a policy at work, taken over and given back at random moments"),
-    "learning": (bench_learning.main, "fine-tuning with a person who steps in, methods compared, in simulated time"),
-    "online": (bench_online.main, "a policy at work, corrected by hand, and a learner beside it"),
+# what -> (module, one line for the overview). Modules are imported only when used: some need what trains.
+_WHAT: dict[str, tuple[str, str]] = {
+    "takeover": ("bench_takeover", "a policy at work, taken over and given back at random moments"),
+    "learning": ("bench_learning", "fine-tuning with a person who steps in, methods compared, in simulated time"),
+    "online": ("bench_online", "a policy at work, corrected by hand, and a learner beside it"),
+    "faults": ("bench_faults", "everything goes wrong, at random: does the arm jump, fall, or keep quiet about it?"),
+    "soak": ("bench_soak", "an hour of everything at once: does anything grow, get lost, or come later?"),
+    "fuzz": ("bench_fuzz", "every parser against bytes that are almost right"),
 }
 
 
@@ -21,5 +25,6 @@ def main(argv: Sequence[str]) -> int:
         print("\n".join(["usage: cadenza bench WHAT [OPTIONS]", "", *lines]))
         return 0
     if what not in _WHAT:
-        raise SpecError("bench", what, "say what to measure", _WHAT)
-    return _WHAT[what][0](rest)
+        raise SpecError("WHAT", what, "say what to measure", _WHAT)
+    status: int = importlib.import_module(f"cadenza.commands.{_WHAT[what][0]}").main(rest)
+    return status

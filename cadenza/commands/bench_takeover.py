@@ -121,7 +121,7 @@ def _perform(robot: Robot, bundle: Bundle, args: Args, console: Console) -> tupl
         try:
             bench.perform(args.takeovers, lambda finished: progress.update(task, completed=finished))
         except CadenzaError as error:
-            if not bench.episodes:
+            if not any(file.exists() for file in bench.episodes):
                 raise
             console.print(str(error), markup=False, highlight=False)
         finally:

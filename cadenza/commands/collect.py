@@ -206,6 +206,7 @@ def collect(wanted: Wanted, operator: Callable[[], Operator]) -> Collected:
         supervisor = stack.enter_context(
             Supervisor(robot, source, wanted.out, front.say, bundle=bundle, follow=wanted.follow, teleop=True)
         )
+        supervisor.word.sequel = "the arm rests where it stands, until space (start) is pressed in the session"
         stack.enter_context(front)
         if bundle is not None:
             warn_of_force(robot, front.say)

@@ -19,6 +19,7 @@ from cadenza.commands.run import RunResult, chosen_robot, run_episodes
 from cadenza.intervention import Intervention, collect_one, replay_every_tick, replay_on_the_arm
 from cadenza.picture import draw_run, save
 from cadenza.report import film_strip, joined_phases, joint_trace, lateness_us
+from cadenza.running import Wanted
 from cadenza.takeover_picture import draw_takeover, takeover_trace
 from controller.collection.machine import End
 from episodes.outcome import Outcome, Termination
@@ -87,7 +88,7 @@ def main(argv: Sequence[str]) -> int:
     console.print(f"exporting {args.checkpoint}", highlight=False)
     bundle = export_checkpoint(args.checkpoint, args.out / "bundle", None, 1.0)
     console.print(f"running {args.episodes} episodes on {robot.name}, in real time", highlight=False)
-    result = run_episodes(robot, bundle, args.out, args.episodes, args.episode_seconds, console)
+    result = run_episodes(Wanted(robot, bundle, args.out, args.episode_seconds), args.episodes, console)
     if not any(len(episode.ticks) for episode in result.recorded):
         raise CadenzaError(f"{args.out}: no episode was recorded; see {args.out / 'logs'}")
     last = None if result.interrupted else _step_in(robot, bundle, args, result, console)

@@ -29,7 +29,7 @@ def main(argv: Sequence[str]) -> int:
         return 0 if argv else 2
     action, *rest = argv
     if action not in _ACTIONS:
-        raise SpecError("episodes", action, "no such action", _ACTIONS)
+        raise SpecError("ACTION", action, "no such action", _ACTIONS)
     status: int = importlib.import_module(_ACTIONS[action][0]).main(rest)
     return status
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,32 +19,24 @@ from rich.table import Table
 
 from cadenza.arguments import check_length, parse, split_robot_overrides
 from cadenza.collecting.view import times
-from cadenza.judge import VirtualJudge
 from cadenza.report import summarise
-from controller.exploration import Exploration, exploration
-from controller.session import EpisodeResult, Judge, NoJudge, Session
-from controller.sources import policy_source
-from controller.supervisor import Supervisor
-from drivers.virtual import VirtualRobot
+from cadenza.running import ENDS_THE_RUN, RECOVERABLE, Wanted, started
+from cadenza.service.lines import Lines
+from cadenza.service.serving import serve
+from controller.exploration import exploration
+from controller.journal import Journal, journalled
+from controller.notify import Notify
+from controller.recovery import GOES_ON, RESTS
+from controller.session import EpisodeResult
 from episodes.outcome import Outcome, Termination
 from episodes.reader import Episode, read_episode
 from export.bundle import Bundle, read_bundle
 from export.shelf import open_newest, read_newest
-from spec.calibration import load_calibration, with_takeover
-from spec.errors import SpecError
+from spec.calibration import with_takeover
+from spec.errors import CadenzaError, SpecError
 from spec.files import write_atomically
-from spec.manifest import check_fit
 from spec.robot import ChunkMode, Realtime, Robot, TeleopDevice
 from spec.robotfile import load_robot
-
-_ENDS_THE_RUN = {
-    Termination.OPERATOR,
-    Termination.ERROR,
-    Termination.FAULT,
-    Termination.CONTROL_DIED,
-    Termination.DISK_FULL,
-}
-"""After these, going on is for a person to decide."""
 
 _BUS_COUNTS = {"lost answers": "silent", "corrupt answers": "corrupt", "joint values missing after retries": "stale"}
 """What a person is told of :class:`drivers.dynamixel.sync.BusStatistics`: most losses are healed by a retry."""
@@ -58,13 +52,15 @@ class Args:
     cadenza run --config robots/virtual.yaml --bundle runs/bundle --episodes 10
     cadenza run --config robots/koch.yaml --bundle runs/bundle --mode latest --realtime enforce
     cadenza run --bundle runs/bundle --follow runs/online/shelf --episodes 100 --explore 0.3
+    cadenza run --config robots/koch.yaml --bundle runs/bundle --service
     """
 
     bundle: Path | None = None
     """Folder made by cadenza export; with --follow by default the newest on the shelf."""
     config: Path = Path("robots/virtual.yaml")
     """Robot file."""
-    episodes: int = 1
+    episodes: int | None = None
+    """How many; 1 by default, with --service as many as there are until it is told to end."""
     episode_seconds: float = 20.0
     """Time limit of one episode, counted from the moment the policy drives [s]."""
     mode: tyro.conf.EnumChoicesFromValues[ChunkMode | None] = None
@@ -83,6 +79,10 @@ class Args:
     explore: float = 0.0
     """Share of the policy's own spread to explore with, 0 to 1; 0 is its mean. Seed and share go on record, so that
     every chunk can be worked out again."""
+    service: bool = False
+    """Nobody sits in front: tell the service manager (sd_notify, journal), end after the episode when it says so
+    (SIGTERM), and after a fault hold until somebody says cadenza recover RUN_FOLDER; then it goes on by itself. See
+    cadenza service."""
     json: bool = False
     """Print the report as JSON and nothing else on standard output."""
 
@@ -112,28 +112,13 @@ def main(argv: Sequence[str]) -> int:
     """Run the command."""
     rest, overrides = split_robot_overrides(argv)
     args = parse(Args, rest, "run")
-    check_length(args.episodes, args.episode_seconds)
-    robot = chosen_robot(args.config, overrides, args.mode, args.realtime, args.seed)
-    explore = exploration(args.explore)
-    bundle = chosen_bundle(args.bundle, args.follow)
-    if args.teleop and robot.teleop is None:
-        raise SpecError(f"{args.config}: teleop", None, "there is no device to take the arm over with")
-    if args.teleop:
-        robot = with_takeover(robot)
-        warn_of_force(robot, _sayer(Console(stderr=True)))
-    out = args.out or Path("runs") / f"run-{datetime.now(UTC):%Y%m%d-%H%M%S}"
+    wanted = wanted_run(args, overrides)
+    if args.service:
+        return _serve(args, wanted)
+    if wanted.teleop:
+        warn_of_force(wanted.robot, _sayer(Console(stderr=True)))
     console = Console(stderr=args.json)
-    result = run_episodes(
-        robot,
-        bundle,
-        out,
-        args.episodes,
-        args.episode_seconds,
-        console,
-        teleop=args.teleop,
-        follow=args.follow,
-        explore=explore,
-    )
+    result = run_episodes(wanted, args.episodes or 1, console, attended=sys.stdin.isatty() and not args.json)
     if args.json:
         print(json.dumps(result.report, indent=2))
     else:
@@ -141,6 +126,36 @@ def main(argv: Sequence[str]) -> int:
     if result.interrupted:
         return 130
     return 0 if result.sound else 1
+
+
+def wanted_run(args: Args, overrides: Mapping[str, str]) -> Wanted:
+    """What the command line asks for.
+
+    Raises:
+        SpecError: something in it cannot be.
+    """
+    check_length(1 if args.episodes is None else args.episodes, args.episode_seconds)
+    robot = chosen_robot(args.config, overrides, args.mode, args.realtime, args.seed)
+    explore = exploration(args.explore)
+    bundle = chosen_bundle(args.bundle, args.follow)
+    if args.teleop and robot.teleop is None:
+        raise SpecError(f"{args.config}: teleop", None, "there is no device to take the arm over with")
+    if args.service and args.json:
+        raise SpecError(
+            "--json", True, "a service has no end to report at; its report.json is in the folder of the run"
+        )
+    out = args.out or Path("runs") / f"run-{datetime.now(UTC):%Y%m%d-%H%M%S}"
+    robot = with_takeover(robot) if args.teleop else robot
+    return Wanted(robot, bundle, out, args.episode_seconds, args.teleop, args.follow, explore)
+
+
+def _serve(args: Args, wanted: Wanted) -> int:
+    wanted = replace(wanted, out=wanted.out.resolve())  # whoever reads its lines is in another folder
+    journal = Journal() if journalled(os.environ) else None
+    lines = Lines(journal, {"CADENZA_ROBOT": wanted.robot.name, "CADENZA_RUN": str(wanted.out)})
+    if wanted.teleop:
+        warn_of_force(wanted.robot, lines.say)
+    return 0 if serve(wanted, args.episodes, Notify.of(os.environ), lines) else 130
 
 
 def chosen_robot(
@@ -179,65 +194,60 @@ def chosen_bundle(folder: Path | None, shelf: Path | None) -> Bundle:
     return open_newest(shelf, newest)
 
 
-def run_episodes(
-    robot: Robot,
-    bundle: Bundle,
-    out: Path,
-    episodes: int,
-    episode_seconds: float,
-    console: Console,
-    *,
-    teleop: bool = False,
-    follow: Path | None = None,
-    explore: Exploration | None = None,
-) -> RunResult:
-    """Start everything, run episodes, end everything, report.
+def run_episodes(wanted: Wanted, episodes: int, console: Console, *, attended: bool = False) -> RunResult:
+    """Start everything, run so many episodes, end everything, report.
 
-    Writes ``report.json`` into ``out``.
+    Writes ``report.json`` into the folder of the run.
 
     Args:
-        robot: checked robot file; a virtual arm in it is started.
-        bundle: verified.
-        out: folder of the run.
+        wanted: checked again.
         episodes: how many.
-        episode_seconds: time limit of each [s].
         console: for progress and for what a person should know.
-        teleop: a person may take the arm over; thresholds of the leader are known.
-        follow: shelf whose newest bundle is to drive.
-        explore: how the policy explores; None: not at all.
+        attended: somebody is there who may recover the arm after a fault; else that ends the run.
 
     Raises:
         CadenzaError: something is missing or does not fit; nothing has moved then.
     """
-    if out.exists() and not out.is_dir():
-        raise SpecError("--out", str(out), "is a file, not a folder")
-    check_fit(bundle.manifest, robot, load_calibration(robot.follower).digest())
+    wanted.check()
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with ExitStack() as stack:
         progress = stack.enter_context(Progress(*columns, console=console, transient=True))
         task = progress.add_task("starting", total=episodes)
-        judge: Judge = NoJudge()
-        if robot.virtual is not None:
-            seed = robot.virtual.seed
-            virtual = stack.enter_context(VirtualRobot(robot, seed))
-            robot, judge = virtual.robot, VirtualJudge(virtual.client, seed)
-        source = policy_source(bundle, explore)
-        supervisor = stack.enter_context(
-            Supervisor(robot, source, out, _sayer(console), bundle=bundle, follow=follow, teleop=teleop)
-        )
-        session = Session(supervisor, judge, episode_seconds)
+        say = _sayer(console)
+        supervisor, session = stack.enter_context(started(wanted, say))
         results: list[EpisodeResult] = []
         for number in range(episodes):
             progress.update(task, description=f"episode {number}")
+            waits = attended and number + 1 < episodes
+            supervisor.word.sequel = GOES_ON if waits else RESTS
             results.append(session.episode(number))
             progress.advance(task)
-            if results[-1].termination in _ENDS_THE_RUN:
+            ended = results[-1].termination
+            if waits and ended in RECOVERABLE:
+                progress.update(task, description="holding")
+                say(
+                    f"holding; once the cause is gone, elsewhere: cadenza recover {wanted.out}; then the arm moves "
+                    "slowly to its start pose. Ctrl-C ends the run"
+                )
+                if session.wait_for_recovery():
+                    continue
+            if ended in ENDS_THE_RUN:
                 break
         supervisor.close()
-    recorded = tuple(read_episode(result.path, cameras=()) for result in results if result.path is not None)
-    report = _report(robot, bundle, results, recorded) | {"run": supervisor.report()}
-    write_atomically(out / "report.json", (json.dumps(report, indent=2) + "\n").encode())
+    recorded = tuple(read_back(results, say))
+    report = _report(supervisor.robot, wanted.bundle, results, recorded) | {"run": supervisor.report()}
+    write_atomically(wanted.out / "report.json", (json.dumps(report, indent=2) + "\n").encode())
     return RunResult(tuple(results), recorded, report, supervisor.interrupted)
+
+
+def read_back(results: Sequence[EpisodeResult], say: Callable[[str], None]) -> Iterator[Episode]:
+    """What was recorded, as far as it is still there: somebody may have tidied up meanwhile."""
+    for result in results:
+        if result.path is not None:
+            try:
+                yield read_episode(result.path, cameras=())
+            except CadenzaError as error:
+                say(f"{error}; the report does without it")
 
 
 def _report(
@@ -295,6 +305,7 @@ def print_result(result: RunResult, console: Console) -> None:
         "not granted": "; ".join(run["realtime_missing"]) or 0,
     }
     console.print(", ".join(f"{name}: {value}" for name, value in troubles.items()), highlight=False)
+    console.print(f"timing: {run['timing']}", markup=False, highlight=False, soft_wrap=True)
     if changes := weights_told(run):
         console.print(changes, highlight=False)
     if folders := {str(episode.path.parent) for episode in result.episodes if episode.path is not None}:

@@ -13,7 +13,8 @@ import tyro
 from rich.console import Console
 
 from cadenza.arguments import parse
-from controller.weights.desk import connected
+from cadenza.runs import the_run
+from controller.desk import answers
 from spec.errors import CadenzaError, SpecError
 
 
@@ -43,7 +44,7 @@ class Args:
     cadenza weights runs/run-20260101-120000 follow off
     """
 
-    run: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="RUN")]]
+    run: tyro.conf.Positional[Annotated[str, tyro.conf.arg(metavar="RUN")]]
     """Folder of a run, or of a session of collecting."""
     action: tyro.conf.Positional[Action] = Action.STATUS
     """status, swap, rollback or follow."""
@@ -59,14 +60,14 @@ def main(argv: Sequence[str]) -> int:
     request = _request(args)
     console = Console(stderr=args.json)
     answer: dict[str, Any] = {}
-    for answer in _answers(args.run, request):
-        if answer["kind"] not in {"status", "error"} and not (args.json and answer["kind"] != "swap_trial"):
+    for answer in _answers(the_run(args.run), request):
+        if answer["kind"] not in {"weights", "error"} and not (args.json and answer["kind"] != "swap_trial"):
             console.print(_line(answer), markup=False, highlight=False, soft_wrap=True)
     if answer["kind"] == "error":
         raise CadenzaError(answer["text"])
     if args.json:
         print(json.dumps(answer, indent=2))
-    elif answer["kind"] == "status":
+    elif answer["kind"] == "weights":
         for line in _status(answer):
             console.print(line, markup=False, highlight=False, soft_wrap=True)
     return int(answer["kind"] == "swap_refused")
@@ -85,7 +86,7 @@ def _request(args: Args) -> dict[str, Any]:
         case _:
             if args.what:
                 raise SpecError(args.action.value, args.what, "takes nothing more")
-            return {"do": args.action.value}
+            return {"do": "weights" if args.action is Action.STATUS else args.action.value}
 
 
 def _answers(run: Path, request: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -94,23 +95,12 @@ def _answers(run: Path, request: dict[str, Any]) -> Iterator[dict[str, Any]]:
     Raises:
         CadenzaError: there is no run, or it ended meanwhile.
     """
-    if not run.is_dir():
-        raise SpecError("RUN", str(run), "no such folder")
-    with connected(run) as link:
-        if link is None:
-            raise CadenzaError(f"{run}: no run is on there, or none that a policy drives")
-        ended, settled, heard = f"{run}: the run ended before it answered", False, b""
-        try:
-            link.sendall(json.dumps(request).encode() + b"\n")
-            while data := link.recv(65536):
-                *lines, heard = (heard + data).split(b"\n")
-                for answer in map(json.loads, lines):
-                    settled = answer["kind"] != "swap_trial"
-                    yield answer
-        except OSError:
-            raise CadenzaError(ended) from None
-        if not settled:
-            raise CadenzaError(ended)
+    settled = False
+    for answer in answers(run, request):
+        settled = answer["kind"] != "swap_trial"
+        yield answer
+    if not settled:
+        raise CadenzaError(f"{run}: the run ended before it answered")
 
 
 def _line(answer: dict[str, Any]) -> str:

@@ -147,7 +147,7 @@ class Collector:
                 return [Happened.TAKEN]
             case Phase.RUNNING:
                 return self._running(now_s)
-            case Phase.STOPPING if sight.stands or self.run.interrupts > 1:
+            case Phase.STOPPING if sight.stands or self.run.word.interrupts > 1:
                 return [Happened.STANDING]
             case _:
                 pass

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from controller.collection.machine import Happened
-from controller.session import DRIVEN, MOVED, NEAR_RAD, STANDING_RAD_S, TAKEN_IN
+from controller.session import NEAR_RAD, STANDING_RAD_S, TAKEN_IN
 from controller.supervisor import Supervisor
+from controller.watch import DRIVEN, MOVED
 from episodes.records import Mode
 
 
@@ -21,6 +22,7 @@ class Sight:
         self._run, self._watch = supervisor, supervisor.watch
         self._home = supervisor.robot.limits().home
         self._margin_ns = TAKEN_IN * supervisor.robot.control.period_ns
+        self._recoveries = supervisor.recoveries
         self.ordered_ns = 0
         """When the last order was sent."""
 
@@ -37,8 +39,9 @@ class Sight:
             found.append(Happened.ERROR)
         if not self._run.driving:
             found.append(Happened.CONTROL_DIED)
-        elif self.heeded and self._watch.mode is Mode.FAULT:
-            found.append(Happened.FAULT)
+        elif (self.heeded and self._watch.mode is Mode.FAULT) or self._run.recoveries != self._recoveries:
+            found.append(Happened.FAULT)  # perhaps one that came and went unseen: somebody's word was quicker
+        self._recoveries = self._run.recoveries
         return found
 
     @property

@@ -11,6 +11,7 @@ from typing import Any
 from controller.collection.machine import Happened
 from controller.session import ANSWER_S
 from controller.supervisor import Supervisor
+from controller.wiring.vigil import READY_S
 from episodes.outcome import Outcome, Termination
 from episodes.records import Order
 
@@ -82,12 +83,14 @@ class Tape:
             heard = self._hear(answer) or heard
         if self.spool is Spool.OPENING and self._opening is not None and self._run.recorder.ready:
             wanted, self._opening = self._opening, None
+            self._at(Spool.OPENING)
             if not self._run.recorder.open(**wanted):
                 self._at(Spool.IDLE)
                 return Happened.DISK_FULL
-        waiting = self.spool in {Spool.OPENING, Spool.CLOSING}
-        if waiting and time.monotonic() - self._since_s > ANSWER_S:
-            self._run.recorder.replace()
+        asked, waiting = self._opening is None, self.spool in {Spool.OPENING, Spool.CLOSING}
+        if waiting and time.monotonic() - self._since_s > (ANSWER_S if asked else READY_S):
+            if asked:
+                self._run.recorder.replace()
             self._at(Spool.BROKEN)
             return Happened.LOST
         return heard

@@ -1,4 +1,4 @@
-"""What a supervisor has of weights: the rollout, the desk where the operator asks, and who waits for which answer."""
+"""What a supervisor has of weights: the rollout, and who at the run's desk waits for which answer about it."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from controller.desk import Client
 from controller.weights.checks import Checks
-from controller.weights.desk import Client, Desk
 from controller.weights.rollout import Rollout, Said
 from export.bundle import Bundle
 
@@ -18,44 +18,32 @@ class Office:
     Args:
         bundle: drives at the beginning; verified.
         shelf: to follow, if any.
-        folder: of the run.
         tell: sends an order to the inference process.
-
-    Raises:
-        CadenzaError: another run is on in that folder.
     """
 
-    def __init__(self, bundle: Bundle, shelf: Path | None, folder: Path, tell: Callable[..., bool]) -> None:
+    def __init__(self, bundle: Bundle, shelf: Path | None, tell: Callable[..., bool]) -> None:
         self._checks = Checks()
         self.rollout = Rollout(bundle, shelf, tell, self._checks)
-        self._desk = Desk(folder)
-        self._trouble = self._desk.trouble
         self._waiting: dict[int, Client] = {}
 
     def look(self, now_s: float, *, ready: bool) -> list[Said]:
         """Let time pass; returns what has come about. ``ready``: the inference process takes orders."""
-        for client, asked in self._desk.requests():
-            self._answer(client, asked)
         self.rollout.look(now_s, ready=ready)
         said = self.rollout.said()
-        if self._trouble is not None:
-            said.append(Said("weights", f"{self._trouble}; cadenza weights cannot reach this run"))
-            self._trouble = None
         for one in said:
             self._pass_on(one)
-        self._desk.send()
         return said
 
     def close(self) -> None:
-        """Whoever waits hears no more."""
-        self._desk.close()
+        """No bundle is checked any more."""
         self._checks.close()
 
-    def _answer(self, client: Client, asked: dict[str, Any]) -> None:
+    def answer(self, client: Client, asked: dict[str, Any]) -> None:
+        """What somebody asks of weights: at once, or once it has come about."""
         rollout, folder = self.rollout, asked.get("bundle")
         match asked.get("do"):
-            case "status":
-                client.answer({"kind": "status", **rollout.status()})
+            case "weights":
+                client.answer({"kind": "weights", **rollout.status()})
             case "swap" if isinstance(folder, str) and "\0" not in folder:
                 self._waiting[rollout.swap(Path(folder))] = client
             case "rollback":
@@ -63,7 +51,7 @@ class Office:
             case "follow" if isinstance(asked.get("on"), bool):
                 refusal = rollout.follow(asked["on"])
                 told = rollout.status() if refusal is None else {"text": refusal}
-                client.answer({"kind": "status" if refusal is None else "error", **told})
+                client.answer({"kind": "weights" if refusal is None else "error", **told})
             case _:
                 client.answer({"kind": "error", "text": "no such request"})
 

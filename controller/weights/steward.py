@@ -27,16 +27,22 @@ class Steward:
         self.name = source.name
         """Of the process."""
         self._source, self._crew, self._office, self._next_chunk = source, crew, office, next_chunk
-        self._following = False
+        self.following = False
+        """Whether it is to make chunks."""
 
     @property
     def driving(self) -> Bundle | None:
         """The bundle that drives."""
         return None if self._office is None else self._office.rollout.driving
 
+    @property
+    def office(self) -> Office | None:
+        """Of the bundles that may drive."""
+        return self._office
+
     def follow(self, following: bool) -> None:
         """Have the source make chunks, or not."""
-        self._following = following
+        self.following = following
         process = self._crew.processes[self._source.name]
         if following:
             process.tell(do="resume", sequence=self._next_chunk())
@@ -47,7 +53,7 @@ class Steward:
         """A successor of one that dies starts with the bundle that drives now, paused or not as it is now."""
         kind = message["kind"]
         if kind == "ready":
-            self.follow(self._following)
+            self.follow(self.following)
         if self._office is None:
             return
         rollout = self._office.rollout

@@ -1,7 +1,7 @@
 """What every process below the supervisor has in common: how it is told things, how it reports, how it ends.
 
 Orders come as JSON lines on standard input, reports go as JSON lines to standard output, free text to standard error.
-The end of standard input means that the supervisor is gone.
+The end of standard input means that the supervisor is gone; long silence on it, that the supervisor hangs.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import os
 import select
 import signal
 import sys
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,8 @@ from typing import Any
 
 from controller.exploration import Exploration
 from controller.wiring.ipc import Node
+from controller.wiring.room import NoRoomError
+from controller.wiring.silence import Silence
 from controller.wiring.topics import EVENTS, topics
 from episodes.schema.cadenza_pb2 import Event
 from spec.errors import CadenzaError, SpecError
@@ -29,6 +32,15 @@ from spec.robotfile import validated
 _PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 REFUSED = 2
 """Exit status of a process that says why it cannot work; it is not restarted."""
+NO_ROOM = 3
+"""Exit status of one that finds shared memory full; there may be room for its successor."""
+ALONE_S = 2.0
+"""A supervisor that has not been heard for so long hangs, or was stopped [s]; it asks for a sign of life eight times in
+that time."""
+_TURN_S = 1.5
+"""One turn of a process's loop, such as a step of its policy, counts for at most this much of the supervisor's silence
+[s]. What was asked meanwhile waits in the pipe, so the turn tells as much as if it had been listened to; a longer one
+may have been a machine that slept, after which the supervisor has the rest of :data:`ALONE_S` to ask again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +66,15 @@ class Child:
         self.name = name
         self.assignment = assignment
         self.stopping = False
+        self.vitals: dict[str, Any] = {}
+        """What goes with every sign of life, for whoever asks how the run is; JSON-able."""
         self.node = Node(assignment.namespace, topics(assignment.robot), name)
         self._events = self.node.publisher(EVENTS)
         self._input = b""
         self._open = True
+        self._heard = 0
+        self._silence = Silence(_TURN_S)
+        self._alone = False
         signal.signal(signal.SIGTERM, self._stop)
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the supervisor answers it
 
@@ -65,14 +82,37 @@ class Child:
         self.stopping = True
 
     def commands(self) -> list[dict[str, Any]]:
-        """Orders that have come since the last call; never blocks."""
+        """Orders that have come since the last call; never blocks. To be called in every turn of a process's loop:
+        it is what gives the supervisor the sign of life it asks for."""
         while self._open and select.select([0], [], [], 0)[0]:
             data = os.read(0, 65536)
             if not data:
                 self._open, self.stopping = False, True
             self._input += data
         *lines, self._input = self._input.split(b"\n")
-        return [json.loads(line) for line in lines if line.strip()]
+        heard = [json.loads(line) for line in lines if line.strip()]
+        orders = [command for command in heard if command["do"] != "beat"]
+        if len(orders) < len(heard):
+            self._heard += 1
+            self.say("beat", **self.vitals)
+        self._silence.look(self._heard, time.monotonic())
+        return orders
+
+    def left_alone(self, consequence: str) -> bool:
+        """Whether nobody supervises this process any more, although it lives; both changes go on record.
+
+        Args:
+            consequence: of that, in words.
+        """
+        alone = self._heard > 0 and self._silence.seconds > ALONE_S
+        if alone is not self._alone:
+            self._alone = alone
+            now_ns = time.monotonic_ns()
+            if alone:
+                self.event(now_ns, "supervisor_silent", f"for {ALONE_S:g} s; {consequence}")
+            else:
+                self.event(now_ns, "supervisor_back", "it is heard again")
+        return alone
 
     def say(self, kind: str, **facts: Any) -> None:
         """Report to the supervisor."""
@@ -83,7 +123,11 @@ class Child:
 
     def event(self, time_ns: int, kind: str, text: str) -> None:
         """Put something noteworthy on record: it reaches the episode and the supervisor."""
-        self._events.send_bytes(Event(time_ns=time_ns, source=self.name, kind=kind, text=text).SerializeToString())
+        self._events.send_bytes(self.remark(time_ns, kind, text))
+
+    def remark(self, time_ns: int, kind: str, text: str) -> bytes:
+        """An event of this process, as it travels."""
+        return Event(time_ns=time_ns, source=self.name, kind=kind, text=text).SerializeToString()
 
     def close(self) -> None:
         self.node.close()
@@ -106,7 +150,7 @@ def run_child(name: str, work: Callable[[Child], None], argv: Sequence[str] | No
         argv: command line; that of the process by default.
 
     Returns:
-        Exit status: 0 ended in order, 2 refused.
+        Exit status: 0 ended in order, 2 refused, 3 no room in shared memory.
     """
     parser = argparse.ArgumentParser(prog=f"controller.{name}")
     parser.add_argument("--robot", type=Path, required=True, help="resolved robot file (JSON)")
@@ -127,6 +171,9 @@ def run_child(name: str, work: Callable[[Child], None], argv: Sequence[str] | No
         label = name if args.camera is None else f"{name} {args.camera}"
         child = Child(label, assignment)
         work(child)
+    except NoRoomError as error:
+        print(error, file=sys.stderr, flush=True)
+        return NO_ROOM
     except CadenzaError as error:
         print(error, file=sys.stderr, flush=True)
         if child is not None:

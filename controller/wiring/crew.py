@@ -39,6 +39,7 @@ class Crew:
         self.processes: dict[str, Process] = {}
         self.peak_mb: dict[str, float] = {}
         """Most memory each was seen to use [MB]."""
+        self._deaths: dict[str, str] = {}
         self._common, self._logs = tuple(common), logs
         self._measure_s = 0.0
 
@@ -66,8 +67,12 @@ class Crew:
         process = self.processes[name]
         return process.alive and process.ready is not None
 
-    def all_ready(self) -> bool:
-        """Whether every one has said so.
+    def tell(self, name: str, **command: Any) -> bool:
+        """Have one do something; False: it is gone."""
+        return self.processes[name].tell(**command)
+
+    def late(self) -> Process | None:
+        """The first that has not said yet that it is ready.
 
         Raises:
             DeviceError: one cannot do its work; says which and why.
@@ -76,18 +81,19 @@ class Crew:
             if not process.alive and process.ready is None:
                 process.listen()
                 raise DeviceError(process.refusal or f"{process.name}: {process.ending()}")
-        return all(process.ready for process in self.processes.values())
+        return next((process for process in self.processes.values() if process.ready is None), None)
 
     def revive(self, never: str) -> list[Change]:
         """Start the dead again that may be, but never the one of that name; returns what has changed."""
         changes: list[Change] = []
         for process in self.processes.values():
-            if process.alive or process.name == never:
+            if process.alive:
                 continue
             if process.status is not None and process.ready is not None:
-                changes.append(Change("died", process.name, process.ending(), process.refusal is not None))
+                how = self._deaths[process.name] = process.ending()
+                changes.append(Change("died", process.name, how, process.refusal is not None))
                 process.ready = None
-            if process.may_restart():
+            if process.name != never and process.may_restart():
                 process.restart()
                 changes.append(Change("restarted", process.name))
         return changes
@@ -112,6 +118,7 @@ class Crew:
         """JSON-able."""
         return {
             "restarts": {name: process.restarts for name, process in self.processes.items() if process.restarts},
+            "deaths": self._deaths,  # of each the newest
             "peak_memory_mb": self.peak_mb,
             "processes": {name: process.report for name, process in self.processes.items()},
         }

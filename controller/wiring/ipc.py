@@ -7,21 +7,27 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import math
 import os
 import shutil
+import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
 import iceoryx2 as iox2
 
+from controller.wiring.room import LINK_BYTES, SHARED_MEMORY, need, power_of_two, publisher_bytes, set_aside
 from controller.wiring.topics import Topic
 from spec.errors import DeviceError
 
 _Record = TypeVar("_Record", bound=ctypes.Structure)
-_SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 (where iceoryx2 keeps its segments)
 _ROOT = Path(f"/tmp/cadenza-ipc-{os.getuid()}")  # noqa: S108 (iceoryx2 needs a folder that all processes of a run know)
 _PREFIX = "cadenza_"
+_AGAIN_S = 1.0
+"""After growing failed it is tried again at most this often [s]: a try looks at every segment of the run."""
 
 
 def new_namespace() -> str:
@@ -32,7 +38,7 @@ def new_namespace() -> str:
 def sweep() -> int:
     """Remove what runs of processes that no longer exist left in shared memory. Returns how many namespaces."""
     namespaces = {path.name for path in _ROOT.glob("*_*")}
-    namespaces |= {"_".join(p.name.removeprefix(_PREFIX).split("_")[:2]) for p in _SHARED_MEMORY.glob(f"{_PREFIX}*")}
+    namespaces |= {"_".join(p.name.removeprefix(_PREFIX).split("_")[:2]) for p in SHARED_MEMORY.glob(f"{_PREFIX}*")}
     dead = [name for name in namespaces if not _alive(name)]
     for name in dead:
         remove_namespace(name)
@@ -47,7 +53,7 @@ def _alive(namespace: str) -> bool:
 def remove_namespace(namespace: str) -> None:
     """Free the shared memory of a run whose processes have all ended."""
     shutil.rmtree(_ROOT / namespace, ignore_errors=True)
-    for path in _SHARED_MEMORY.glob(f"{_PREFIX}{namespace}_*"):
+    for path in SHARED_MEMORY.glob(f"{_PREFIX}{namespace}_*"):
         with contextlib.suppress(FileNotFoundError, PermissionError):  # another user's is for that user to remove
             path.unlink()
 
@@ -63,14 +69,16 @@ class Node:
         name: of the process, for diagnosis.
 
     Raises:
+        NoRoomError: shared memory is full. Likewise from whatever it makes.
         DeviceError: shared memory cannot be had.
     """
 
     def __init__(self, namespace: str, table: dict[str, Topic], name: str) -> None:
         iox2.set_log_level(iox2.LogLevel.Fatal)
-        self._table = table
+        self._table, self._prefix = table, f"{_PREFIX}{namespace}_"
+        need(LINK_BYTES, f"process {name}")
         config = iox2.config.default()
-        config.global_cfg.prefix = iox2.FileName.new(f"{_PREFIX}{namespace}_")
+        config.global_cfg.prefix = iox2.FileName.new(self._prefix)
         config.global_cfg.root_path = iox2.Path.new(f"{_ROOT / namespace}/")
         try:
             (_ROOT / namespace).mkdir(parents=True, exist_ok=True)
@@ -104,16 +112,23 @@ class Node:
     def publisher(self, topic: str) -> Publisher:
         """A sender of one topic."""
         row = self._table[topic]
+        another, back = partial(self._sender, row), lambda: set_aside(self._prefix)
+        return self._kept(Publisher(row, self._sender(row), another, back))
+
+    def _sender(self, row: Topic, length: int = 0) -> Any:
+        """A port with its room; ``length``: of byte strings beyond which it grows, where it may grow."""
+        need(publisher_bytes(row, length), f"topic {row.name}")
         builder = self._service(row).publisher_builder()
         if row.payload is None:
-            builder = builder.initial_max_slice_len(row.first_bytes).allocation_strategy(
-                iox2.AllocationStrategy.PowerOfTwo
-            )
+            builder = builder.initial_max_slice_len(length or row.first_bytes)
+        if length:
+            builder = builder.allocation_strategy(iox2.AllocationStrategy.PowerOfTwo)
         try:
             port = builder.create()
         except _errors("PublisherCreateError") as error:
-            raise DeviceError(f"topic {topic}: no room for one more sender: {error}") from None
-        return self._kept(Publisher(port))
+            raise DeviceError(f"topic {row.name}: no room for one more sender: {error}") from None
+        set_aside(self._prefix)
+        return port
 
     def subscriber(self, topic: str, record: type[_Record], depth: int | None = None) -> Subscriber[_Record]:
         """A receiver of one topic of fixed-size records. ``depth``: how many may wait, the topic's depth by default."""
@@ -127,10 +142,13 @@ class Node:
         return self._kept(BytesSubscriber(self._receiver(self._table[topic], depth)))
 
     def _receiver(self, row: Topic, depth: int | None) -> Any:
+        need(LINK_BYTES, f"topic {row.name}")
         try:
-            return self._service(row).subscriber_builder().buffer_size(depth or row.depth).create()
+            port = self._service(row).subscriber_builder().buffer_size(depth or row.depth).create()
         except _errors("SubscriberCreateError") as error:
             raise DeviceError(f"topic {row.name}: no room for one more receiver: {error}") from None
+        set_aside(self._prefix)
+        return port
 
     def _kept(self, port: _Port) -> _Port:
         self._ports.append(port)
@@ -153,10 +171,28 @@ class Node:
 
 
 class Publisher:
-    """Sends records or bytes. Never blocks, never raises for want of room: it returns False."""
+    """Sends records or bytes. Never blocks, never raises for want of room: it returns False.
 
-    def __init__(self, port: Any) -> None:
-        self._port = port
+    Byte strings longer than the topic's first room go, with all that follow them, through a second port, which grows.
+    The first one never does: whatever becomes of growing, what is short has its room.
+
+    Args:
+        topic: its row.
+        port: with the topic's first room.
+        another: makes a port that grows, with room for byte strings of a length.
+        back: has all that was made filled with real memory; raises DeviceError.
+    """
+
+    def __init__(self, topic: Topic, port: Any, another: Callable[[int], Any], back: Callable[[], None]) -> None:
+        self._topic, self._port, self._another, self._back = topic, port, another, back
+        self._long: Any = None
+        """The port that grows, once one was needed."""
+        self._longest = 0
+        """Byte strings up to this length have their room in it."""
+        self._sparse = False
+        """It grew, and there was no memory to back that: the next write there might be the last thing it does."""
+        self._again_s = -math.inf
+        """When growing may be tried again [s]."""
 
     def send(self, record: ctypes.Structure) -> bool:
         """Send a copy of a fixed-size record."""
@@ -169,8 +205,11 @@ class Publisher:
     def send_bytes(self, *parts: bytes | bytearray | memoryview | ctypes.Structure) -> bool:
         """Send the parts as one byte string."""
         views = [memoryview(part).cast("B") for part in parts]
+        length = sum(map(len, views))
         try:
-            sample = self._port.loan_slice_uninit(sum(map(len, views)))
+            sample = self._loaned(length)
+            if sample is None:
+                return False
             target = sample.payload().as_memory_view().cast("B")
             start = 0
             for view in views:
@@ -181,8 +220,47 @@ class Publisher:
             return False
         return True
 
+    def _loaned(self, length: int) -> Any:
+        """A sample; None where there is no room for it."""
+        if self._long is None or self._sparse:
+            if length <= self._topic.first_bytes:
+                return self._port.loan_slice_uninit(length)
+        elif length <= self._longest:
+            return self._long.loan_slice_uninit(length)
+        return self._long.loan_slice_uninit(length) if self._grown(length) else None
+
+    def _grown(self, length: int) -> bool:
+        """Make room for byte strings so long from now on, which takes milliseconds; whether there is."""
+        now_s = time.monotonic()
+        if now_s < self._again_s:
+            return False
+        length = max(self._longest, power_of_two(length))
+        try:
+            need(publisher_bytes(self._topic, length), f"topic {self._topic.name}")
+            self._again_s = now_s + _AGAIN_S
+            if self._long is None:
+                self._long = self._another(length)
+            else:
+                if self._sparse:
+                    self._back()
+                self._sparse = True
+                self._long.loan_slice_uninit(length)  # which makes another segment, and is given back
+                self._back()
+        except (DeviceError, _errors("LoanError")):
+            return False
+        self._sparse, self._longest, self._again_s = False, length, -math.inf
+        return True
+
     def close(self) -> None:
-        self._port = None
+        self._port = self._long = None
+
+
+def _received(port: Any) -> Any:
+    """The oldest waiting sample. One that cannot be had, for want of memory or file handles to map it, is none."""
+    try:
+        return port.receive()
+    except _errors("ReceiveError"):
+        return None
 
 
 class Subscriber(Generic[_Record]):
@@ -193,14 +271,14 @@ class Subscriber(Generic[_Record]):
 
     def receive(self) -> _Record | None:
         """A copy of the oldest waiting record."""
-        sample = self._port.receive()
+        sample = _received(self._port)
         return None if sample is None else self._record.from_buffer_copy(sample.payload().contents)
 
     def drain_bytes(self, most: int = 1 << 30) -> bytes:
         """The bytes of all waiting records, oldest first; a quarter of the work of :meth:`drain`."""
         out: list[bytes] = []
         size = ctypes.sizeof(self._record)
-        while len(out) < most and (sample := self._port.receive()) is not None:
+        while len(out) < most and (sample := _received(self._port)) is not None:
             out.append(ctypes.string_at(sample.payload_ptr, size))
         return b"".join(out)
 
@@ -223,13 +301,13 @@ class BytesSubscriber:
 
     def receive(self) -> bytes | None:
         """A copy of the oldest waiting byte string."""
-        sample = self._port.receive()
+        sample = _received(self._port)
         return None if sample is None else bytes(sample.payload().as_memory_view())
 
     def newest(self) -> bytes | None:
         """The newest waiting byte string; those before it are let go."""
         newest = None
-        while (sample := self._port.receive()) is not None:
+        while (sample := _received(self._port)) is not None:
             newest = sample
         return None if newest is None else bytes(newest.payload().as_memory_view())
 

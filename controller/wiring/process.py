@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -11,10 +12,12 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 FIRST_BACKOFF_S, LONGEST_BACKOFF_S = 0.2, 5.0
 _TAIL_BYTES = 4096
+_DEATH_S = 0.5
+"""A killed process is gone after so long, as a rule at once [s]."""
 
 
 @dataclass(slots=True)
@@ -39,6 +42,12 @@ class Process:
     refusal: str | None = None
     """Why it cannot work, in its own words; it is not started again."""
     restarts: int = 0
+    beats: int = 0
+    """Signs of life it gave when it was asked for one."""
+    vitals: dict[str, Any] = field(default_factory=dict)
+    """What it said of itself with the newest."""
+    fault: str = ""
+    """Why we ended it; empty where we did not."""
     _child: subprocess.Popen[bytes] | None = None
     _output: bytes = b""
     _backoff_s: float = FIRST_BACKOFF_S
@@ -46,10 +55,9 @@ class Process:
 
     def start(self) -> None:
         """Start it; does not wait."""
-        self.log.parent.mkdir(parents=True, exist_ok=True)
-        self.ready = None
+        self.ready, self.vitals, self.fault = None, {}, ""
         self._output = b""
-        with self.log.open("ab") as log:
+        with self._opened_log() as log:
             self._child = subprocess.Popen(
                 [sys.executable, "-m", self.module, *self.arguments, "--parent", str(os.getpid())],
                 stdin=subprocess.PIPE,
@@ -61,6 +69,14 @@ class Process:
             )
         assert self._child.stdout is not None  # noqa: S101 (it is a pipe)
         os.set_blocking(self._child.stdout.fileno(), False)
+
+    def _opened_log(self) -> IO[bytes]:
+        """On a disk that has gone full or read-only a successor is worth more than what it would have written."""
+        try:
+            self.log.parent.mkdir(parents=True, exist_ok=True)
+            return self.log.open("ab")
+        except OSError:
+            return Path(os.devnull).open("ab")
 
     @property
     def pid(self) -> int | None:
@@ -85,6 +101,8 @@ class Process:
         messages = [json.loads(line) for line in lines if line.startswith(b"{")]
         for message in messages:
             match message["kind"]:
+                case "beat":
+                    self.beats, self.vitals = self.beats + 1, message
                 case "ready":
                     self.ready, self._backoff_s = message, FIRST_BACKOFF_S
                 case "report":
@@ -93,7 +111,7 @@ class Process:
                     self.refusal = message["text"]
                 case _:
                     pass
-        return messages
+        return [message for message in messages if message["kind"] != "beat"]
 
     @staticmethod
     def _read(descriptor: int) -> bytes:
@@ -135,11 +153,20 @@ class Process:
         if self.alive and self._child is not None:
             self._child.send_signal(signal.SIGTERM)
 
-    def kill(self) -> None:
-        """End it at once, without a word; also one that is stopped."""
+    def kill(self, why: str = "") -> None:
+        """End it at once, without a word; also one that is stopped.
+
+        One that is stuck in a driver dies when the driver lets go of it, and is not waited for: nobody else would be
+        looked after meanwhile.
+
+        Args:
+            why: for whoever asks how it came to its end.
+        """
         if self._child is not None:
+            self.fault = why or self.fault
             self._child.kill()
-            self._child.wait()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._child.wait(_DEATH_S)
 
     def wait(self, timeout_s: float) -> int | None:
         """Wait for its end; one that does not end in time is killed. Returns its exit status."""
@@ -154,8 +181,11 @@ class Process:
         return self._child.returncode
 
     def ending(self) -> str:
-        """How it came to its end, in words."""
+        """How it came to its end, in words. Of one that we killed they are why: a bare SIGKILL would be looked for in
+        the kernel, which kills where memory runs out."""
         status = self.status
+        if status == -signal.SIGKILL and self.fault:
+            return f"{self.fault}, so it was ended"
         if status is not None and status < 0:
             return f"killed by {signal.Signals(-status).name}"
         words = self.last_words()

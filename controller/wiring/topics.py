@@ -26,9 +26,9 @@ class Topic:
     budget_ms: float
     """Sent to seen [ms]; more than that is worth an event."""
     first_bytes: int = 0
-    """For bytes: length to make room for at first; it grows by powers of two."""
+    """For bytes: length to make room for at first; what is longer has a port of its own that grows by powers of two."""
     publishers: int = 2
-    """A restarted publisher overlaps its dead predecessor until that is cleaned up."""
+    """Ports. A restarted publisher overlaps its dead predecessor until that is cleaned up."""
     subscribers: int = 6
 
 
@@ -40,6 +40,12 @@ TICKS = "ticks"
 CHUNKS = "chunks"
 EVENTS = "events"
 FRAMES = "frames"
+SIGHTS = "sights"
+"""The headers of all cameras' frames without the pictures: for who only wants to know how old those are."""
+STATES = "states"
+"""Events as well: the state of the decision, long, and sent by who has no time to make room."""
+_STATE_BYTES = 65536
+"""Ample for 16 joints, 32 chunks in use and 400 things in the way; of six joints 6.5 kB were seen [bytes]."""
 
 
 def topics(robot: Robot, policy_hz: float = 10.0) -> dict[str, Topic]:
@@ -51,7 +57,17 @@ def topics(robot: Robot, policy_hz: float = 10.0) -> dict[str, Topic]:
         Topic(CHUNKS, ChunkRecord, policy_hz, depth=32, budget_ms=2e3 / rate),
         Topic(ORDERS, OrderRecord, 0, depth=8, budget_ms=2e3 / rate),
         Topic(TELEOP, TeleopRecord, 0 if robot.teleop is None else robot.teleop.rate_hz, depth=8, budget_ms=2e3 / rate),
-        Topic(EVENTS, None, 0, depth=256, budget_ms=200.0, first_bytes=512, publishers=16),
+        Topic(
+            SIGHTS,
+            FrameHeader,
+            sum(camera.fps for camera in robot.cameras.values()),
+            depth=32,
+            budget_ms=200.0,
+            publishers=2 * max(1, len(robot.cameras)),
+            subscribers=2,
+        ),
+        Topic(EVENTS, None, 0, depth=256, budget_ms=200.0, first_bytes=512, publishers=24),
+        Topic(STATES, None, 0, depth=8, budget_ms=200.0, first_bytes=_STATE_BYTES, subscribers=2),
     ]
     for name, camera in robot.cameras.items():
         table.append(
@@ -63,6 +79,7 @@ def topics(robot: Robot, policy_hz: float = 10.0) -> dict[str, Topic]:
                 budget_ms=2e3 / camera.fps,
                 # JPEG at quality 90 needs about 1 bit a pixel.
                 first_bytes=FRAME_BYTES + camera.width * camera.height // 8,
+                publishers=4,
                 subscribers=4,
             )
         )

@@ -10,25 +10,33 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import asdict
+from typing import Any, Protocol
 
 import numpy as np
 
-from controller.clock import MonotonicClock
+from controller.clock import Clock, MonotonicClock
 from controller.decide import Decide
+from controller.eyes import Eyes
 from controller.loop import ControlLoop, Termination
-from controller.realtime import enter_realtime
+from controller.realtime import RealtimeReport, enter_realtime
 from controller.snapshot import STATE, written
+from controller.spent import Spent
+from controller.state import State
 from controller.wiring.child import Child, run_child
-from controller.wiring.ipc import Subscriber
-from controller.wiring.topics import CHUNKS, ORDERS, TELEOP, TICKS
+from controller.wiring.ipc import Node, Subscriber
+from controller.wiring.topics import CHUNKS, ORDERS, SIGHTS, STATES, TELEOP, TICKS
+from drivers.arm import Arm
 from drivers.dynamixel.arm import DynamixelArm
-from episodes.records import ChunkRecord, Order, OrderRecord, TeleopRecord, TickRecord
+from episodes.records import ChunkRecord, FrameHeader, Order, OrderRecord, TeleopRecord, TickRecord
 from spec.chunk import Chunk
 from spec.errors import CadenzaError
+from spec.robot import Robot
 from spec.teleop import Button, TeleopSample
 
 _DEAD_MAN = int(Button.DEAD_MAN)
+_ORDERS = {int(order): order for order in Order}
 
 
 class SharedInbox:
@@ -56,9 +64,9 @@ class SharedInbox:
         return None if newest is None else chunk_of(newest)
 
     def order(self) -> Order | None:
-        """The oldest order not yet handed over."""
+        """The oldest order not yet handed over. A number that is no order is none: nothing may end the loop by it."""
         record = self._orders.receive()
-        return None if record is None else Order(record.order)
+        return None if record is None else _ORDERS.get(record.order)
 
     def human(self) -> TeleopSample | None:
         """The newest sample, with the buttons of those before it that nobody else will look at."""
@@ -98,60 +106,123 @@ def sample_of(record: TeleopRecord, pressed: int = 0) -> TeleopSample:
     )
 
 
-def work(child: Child) -> None:
-    """Until ordered to stop."""
-    robot, parent = child.assignment.robot, os.getppid()
+class BusArm(Arm, Protocol):
+    """An arm that counts what happens on its bus."""
+
+    @property
+    def fast_sync_read(self) -> bool: ...
+
+    @property
+    def statistics(self) -> Any:
+        """A dataclass of counts."""
+        ...
+
+
+def work(child: Child, connect: Callable[..., BusArm] = DynamixelArm, spent: Spent | None = None) -> None:
+    """Until ordered to stop.
+
+    Args:
+        child: this process.
+        connect: makes the arm.
+        spent: counts how long publishing, and whole ticks, take; reported at the end.
+    """
+    robot, parent, clock = child.assignment.robot, os.getppid(), MonotonicClock()
     logging.basicConfig(stream=sys.stderr, format="%(message)s")
     decide = Decide.of(robot)
-    node = child.node
-    inbox = SharedInbox(
-        node.subscriber(CHUNKS, ChunkRecord),
-        node.subscriber(ORDERS, OrderRecord),
-        None if robot.teleop is None else node.subscriber(TELEOP, TeleopRecord),
-        decide.joints,
-    )
-    ticks = node.publisher(TICKS)
-
-    def publish(record: TickRecord) -> None:
-        ticks.send(record)  # no room means that every reader sleeps; the recorder sees the gap
-
-    with DynamixelArm(robot.follower, rate_hz=robot.control.rate_hz) as arm:
+    inbox, publish, mark = inbox_of(child, decide.joints), _publishing(child, spent), _marking(child)
+    with connect(robot.follower, rate_hz=robot.control.rate_hz) as arm:
+        # Only now: opening an arm may take longer than a camera has until its first picture.
+        eyes = eyes_of(robot, child.node, clock)
         loop = ControlLoop(
             arm,
             decide,
-            MonotonicClock(),
+            clock,
             robot.control.rate_hz,
             inbox,
             publish,
             lambda line: child.event(time.monotonic_ns(), "control", line),
-            lambda tick, state: child.event(time.monotonic_ns(), STATE, written(tick, state)),
+            mark,
+            port=robot.follower.port,
+            eyes=eyes,
         )
-        signal.signal(
-            signal.SIGTERM,
-            lambda *_: loop.stop(Termination.STOPPED if os.getppid() == parent else Termination.PARENT_GONE),
-        )
-        real_time = enter_realtime(robot.control.realtime, robot.control.priority, robot.control.cpu)
-        child.say(
-            "ready",
-            pid=os.getpid(),
-            realtime=real_time.lines(),
-            missing=[str(privilege) for privilege in real_time.missing],
-            fast_sync_read=arm.fast_sync_read,
-        )
+        _stop_by_signal(loop, parent)
+        _say_ready(child, arm, enter_realtime(robot.control.realtime, robot.control.priority, robot.control.cpu))
         ended = loop.run()
-    fault = loop.state.authority.fault.name
+    _report(child, loop, arm, ended, spent)
+    if ended is Termination.ERROR:
+        raise CadenzaError("the control loop ended on an error; its log has the details")
+
+
+def inbox_of(child: Child, joints: int) -> SharedInbox:
+    """What waits for an arm of so many joints."""
+    node = child.node
+    return SharedInbox(
+        node.subscriber(CHUNKS, ChunkRecord),
+        node.subscriber(ORDERS, OrderRecord),
+        None if child.assignment.robot.teleop is None else node.subscriber(TELEOP, TeleopRecord),
+        joints,
+    )
+
+
+def eyes_of(robot: Robot, node: Node, clock: Clock) -> Eyes | None:
+    """For its cameras, from now on; None where it has none."""
+    if not robot.cameras:
+        return None
+    stale_ns = {name: camera.stale_ns for name, camera in robot.cameras.items()}
+    return Eyes(stale_ns, node.subscriber(SIGHTS, FrameHeader).receive, clock.now_ns())
+
+
+def _marking(child: Child) -> Callable[[int, State], None]:
+    """Puts a state on record."""
+    states = child.node.publisher(STATES)
+
+    def mark(tick: int, state: State) -> None:
+        states.send_bytes(child.remark(time.monotonic_ns(), STATE, written(tick, state)))
+
+    return mark
+
+
+def _publishing(child: Child, spent: Spent | None) -> Callable[[TickRecord], None]:
+    ticks = child.node.publisher(TICKS)
+
+    def publish(record: TickRecord) -> None:
+        ticks.send(record)  # no room means that every reader sleeps; the recorder sees the gap
+        if spent is not None:
+            spent.add(record, time.monotonic_ns())
+
+    return publish
+
+
+def _stop_by_signal(loop: ControlLoop, parent: int) -> None:
+    """SIGTERM ends the loop; it comes from the kernel too, once the parent is gone."""
+    signal.signal(
+        signal.SIGTERM,
+        lambda *_: loop.stop(Termination.STOPPED if os.getppid() == parent else Termination.PARENT_GONE),
+    )
+
+
+def _say_ready(child: Child, arm: BusArm, real_time: RealtimeReport) -> None:
+    child.say(
+        "ready",
+        pid=os.getpid(),
+        realtime=real_time.lines(),
+        missing=[str(privilege) for privilege in real_time.missing],
+        fast_sync_read=arm.fast_sync_read,
+    )
+
+
+def _report(child: Child, loop: ControlLoop, arm: BusArm, ended: Termination, spent: Spent | None) -> None:
     child.say(
         "report",
         termination=ended,
-        fault=fault,
+        fault=loop.state.authority.fault.name,
         ticks=loop.ticks,
         skipped=loop.skipped,
         bus_errors=loop.bus_errors,
         refused_chunks=loop.state.refused_chunks,
         bus=asdict(arm.statistics),
+        **({} if spent is None else {"spent_us": spent.as_dict()}),
     )
-    if ended is Termination.ERROR:
-        raise CadenzaError("the control loop ended on an error; its log has the details")
 
 
 def main() -> int:

@@ -69,7 +69,7 @@ class Eyes:
         self._names = robot.follower.names
         self._cameras = tuple(cameras)
         self._stale_ns = robot.control.stale_ticks * robot.control.period_ns
-        self._camera_stale_ns = {name: round(robot.cameras[name].stale_after_ms * 1e6) for name in cameras}
+        self._camera_stale_ns = {name: robot.cameras[name].stale_ns for name in cameras}
         self._tick: TickRecord | None = None
         self._fresh_ns = [0] * len(self._names)
         self._pictures: dict[str, Picture] = {}

@@ -2,7 +2,8 @@
 
 Commands: ``{"do": "resume", "sequence": first chunk number}`` and ``{"do": "pause"}`` as every source of chunks has
 them; ``{"do": "stand"}`` and ``{"do": "go"}`` have the arm pause where it is and go on. Puts every change of pace on
-record, and ``finished`` once the motion was played.
+record, and ``finished`` once the motion was played. While the supervisor is not heard no chunks are made, as in
+:mod:`controller.workers.inference_process`; the motion goes on from where it stood.
 """
 
 from __future__ import annotations
@@ -58,8 +59,8 @@ class _Playing:
             self._obey()
             ticks = self._ticks.drain()
             self._tick = ticks[-1] if ticks else self._tick
-            if self._active and self._tick is not None and self._tick.now_ns > self._observed_ns:
-                self._step(self._tick)
+            if self._active and not self._child.left_alone("the motion stands"):
+                self._go_on()
             now = time.monotonic_ns()
             next_ns += _STEP_NS * max(1, (now - next_ns) // _STEP_NS + 1)
             time.sleep((next_ns - now) * 1e-9)
@@ -76,6 +77,10 @@ class _Playing:
                     self._playback.standing = command["do"] == "stand"
                 case _:
                     pass
+
+    def _go_on(self) -> None:
+        if self._tick is not None and self._tick.now_ns > self._observed_ns:
+            self._step(self._tick)
 
     def _step(self, tick: TickRecord) -> None:
         commanded = np.array(tick.limited[: self._joints])

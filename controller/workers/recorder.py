@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from controller.wiring.ipc import Node
-from controller.wiring.topics import CHUNKS, EVENTS, FRAME_BYTES, TICKS, frames_topic
+from controller.wiring.topics import CHUNKS, EVENTS, FRAME_BYTES, STATES, TICKS, frames_topic
 from controller.workers.disk import DiskGuard, Space
 from controller.workers.recording import Recording, Series, Turn
 from controller.workers.ring import Ring
@@ -72,7 +72,7 @@ class Recorder:
     def __init__(self, node: Node, robot: Robot, guard: DiskGuard | None = None) -> None:
         self._ticks = node.subscriber(TICKS, TickRecord)
         self._chunks = node.subscriber(CHUNKS, ChunkRecord)
-        self._events = node.bytes_subscriber(EVENTS)
+        self._events = [node.bytes_subscriber(topic) for topic in (EVENTS, STATES)]
         self._frames = {name: node.bytes_subscriber(frames_topic(name)) for name in robot.cameras}
         self._gaps: dict[str, Gaps] = {}
         self._lost: dict[str, int] = {}
@@ -224,9 +224,10 @@ class Recorder:
         for chunk in self._chunks.drain():
             self._gap(CHUNKS).see(chunk.sequence)
             messages.append(chunk_message(chunk))
-        while (said := self._events.receive()) is not None:
-            event = Event.FromString(said)
-            messages.append(event_message(event.time_ns, event.source, event.kind, event.text))
+        for events in self._events:
+            while (said := events.receive()) is not None:
+                event = Event.FromString(said)
+                messages.append(event_message(event.time_ns, event.source, event.kind, event.text))
         return messages
 
     def _pictures(self) -> list[LogMessage]:

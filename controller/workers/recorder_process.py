@@ -73,6 +73,8 @@ class _Work:
             self._child.say("rotated", path=str(self._recorder.path), file=str(turn.file), closed=str(turn.closed))
         if self._savings:
             self._save_on()
+        path = self._recorder.path
+        self._child.vitals["recording"] = None if path is None else str(path)
 
     def end(self) -> None:
         """Close what is open: the supervisor is done, died, or gave up in a hurry."""

@@ -89,6 +89,8 @@ class Cycles:
             wake = grid.wake(planned, clock.now_ns())
             self._once(wake.instant_ns + share_ns)
             self._child.commands()  # the end of standard input ends us
+            # Dropping what a person holds in mid-air helps nobody: they see the arm, can stop it, and can let it go.
+            self._child.left_alone("whoever has the arm keeps it")
             self.skipped += wake.skipped
             planned = wake.tick + 1
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Mapping, Sequence
 
 from dynamixel_sdk import COMM_SUCCESS, Protocol2PacketHandler
+from dynamixel_sdk.protocol2_packet_handler import PKT_ERROR, PKT_LENGTH_H, PKT_LENGTH_L
 
 from drivers.arm import BusFault
-from drivers.dynamixel.port import PATIENCE_NS, Port, PortGoneError
+from drivers.dynamixel.line import PATIENCE_NS, Line, PortGoneError
 from drivers.dynamixel.protocol import ALERT, sync_write
 from drivers.dynamixel.sync import BusStatistics, SyncReader
 from drivers.dynamixel.tables import Register, models
@@ -28,9 +28,31 @@ _ERRORS = {
     7: "refuses access: read-only, or EEPROM while torque is on",
 }
 _CRC_ERROR = 3
+_STATUS_OVERHEAD = 4  # what the length of a status packet counts besides its data: instruction, error, checksum
+_PING_LENGTH = 3  # model number, firmware version
 _FACTORY_DELAY_NS = 500_000  # Return Delay Time as delivered; what a servo has before it is programmed
 _READ_ALL_NS = 5_000_000_000
 """Longest a sync read may take with its retries, at 9600 baud; whoever is silent costs the patience only."""
+
+
+class _Packets(Protocol2PacketHandler):  # type: ignore[misc]  # the SDK has no types
+    """The SDK's, but deaf to answers of another length than the one asked for.
+
+    Answers do not say what they answer, and a late one would pass for that to the next question: a position for a
+    model. A servo answers in the order asked, so once a ping, which alone is answered by three bytes, is answered,
+    nothing older is under way.
+    """
+
+    length = 0
+    """Data bytes of the answer asked for; refusals have none."""
+
+    def rxPacket(self, port: Line, fast_option: bool) -> tuple[list[int], int]:  # noqa: N802  the SDK's name
+        while True:
+            answer, result = super().rxPacket(port, fast_option)
+            if result != COMM_SUCCESS or answer[PKT_ERROR] & ~ALERT:
+                return answer, result
+            if answer[PKT_LENGTH_L] + (answer[PKT_LENGTH_H] << 8) == _STATUS_OVERHEAD + self.length:
+                return answer, result
 
 
 class ServoError(DeviceError):
@@ -45,19 +67,19 @@ class Bus:
         names: servo id → what to call it in messages.
     """
 
-    def __init__(self, port: Port, names: Mapping[int, str]) -> None:
+    def __init__(self, port: Line, names: Mapping[int, str]) -> None:
         self.port = port
         self.statistics = BusStatistics()
         """Of the transactions made here; the tick counts its own."""
         self._names = names
-        self._packets = Protocol2PacketHandler()
+        self._packets = _Packets()
 
     def ping(self, servo: int, attempts: int = ATTEMPTS) -> int | None:
         """Model number, or None where nobody answers."""
         for attempt in range(attempts):
-            self.port.is_using = False
-            number, result, _error = self._packets.ping(self.port, servo)
-            if result == COMM_SUCCESS:
+            self._expect(_PING_LENGTH)
+            number, result, error = self._packets.ping(self.port, servo)
+            if result == COMM_SUCCESS and not error & ~ALERT:
                 self._forget_late_answers(attempt)
                 return int(number)
         return None
@@ -90,10 +112,10 @@ class Bus:
         """``size`` bytes of the control table at ``address``."""
         refusal = 0
         for attempt in range(ATTEMPTS):
-            self.port.is_using = False
+            self._expect(size)
             data, result, error = self._packets.readTxRx(self.port, servo, address, size)
             refusal = error & ~ALERT
-            if result == COMM_SUCCESS and not refusal and len(data) == size:
+            if result == COMM_SUCCESS and not refusal:
                 self._forget_late_answers(attempt)
                 return bytes(data)
             if result == COMM_SUCCESS and refusal not in {0, _CRC_ERROR}:
@@ -104,7 +126,7 @@ class Bus:
         """Write one register and have the write acknowledged (status return level 2)."""
         refusal = 0
         for attempt in range(ATTEMPTS):
-            self.port.is_using = False
+            self._expect(0)
             data = list(register.encode(value))
             result, error = self._packets.writeTxRx(self.port, servo, register.address, register.size, data)
             refusal = error & ~ALERT
@@ -129,7 +151,7 @@ class Bus:
         got: dict[int, bytes] = {}
         retries = self.statistics.retries
         for attempt in range(ATTEMPTS):
-            fault = reader.read(data, fresh, time.monotonic_ns() + _READ_ALL_NS)
+            fault = reader.read(data, fresh, self.port.now_ns() + _READ_ALL_NS)
             if fault & BusFault.DISCONNECTED:
                 raise PortGoneError(f"{self.port.device}: the port is gone; check the cable and reconnect")
             got |= {servo: bytes(data[k * size : (k + 1) * size]) for k, servo in enumerate(servos) if fresh[k]}
@@ -157,19 +179,25 @@ class Bus:
     def reboot(self, servo: int) -> None:
         """Restart one servo; it answers again about half a second later, torque off."""
         for attempt in range(ATTEMPTS):
-            self.port.is_using = False
+            self._expect(0)
             result, error = self._packets.reboot(self.port, servo)
             if result == COMM_SUCCESS and not error & ~ALERT:
                 self._forget_late_answers(attempt)
                 return
         raise self._error(servo, "reboot", 0)
 
+    def _expect(self, length: int) -> None:
+        """Before a transaction that is answered by ``length`` data bytes."""
+        self.port.is_using = False
+        self._packets.length = length
+
     def _forget_late_answers(self, retries: int) -> None:
         """After a retry: what answered may be the late answer to an earlier try, and that to the retry still be under
-        way. Answers do not say what they answer: it would pass for the next one's, a goal for a position."""
-        until = time.monotonic_ns() + PATIENCE_NS
-        while retries and self.port.receive(until):
-            pass
+        way."""
+        if retries:
+            until = self.port.now_ns() + PATIENCE_NS
+            while self.port.receive(until):
+                pass
 
     def name(self, servo: int) -> str:
         return self._names.get(servo, f"servo id {servo}")

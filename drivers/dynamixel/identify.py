@@ -12,11 +12,10 @@ from spec.robot import Arm
 
 
 def identify(bus: Bus, arm: Arm, models: Sequence[Model]) -> None:
-    """Check presence, model, firmware and hardware errors of every servo.
+    """Check presence, model and firmware of every servo.
 
     Raises:
-        DeviceError: nobody answers (and at which baud they would), one is missing (and who answers), or one has a
-            hardware error.
+        DeviceError: nobody answers (and at which baud they would), or one is missing (and who answers).
         MisfitError: another model than the robot file says, or firmware without what the robot file asks for.
     """
     found = {servo: bus.ping(servo) for servo in (joint.id for joint in arm.joints.values())}
@@ -33,9 +32,15 @@ def identify(bus: Bus, arm: Arm, models: Sequence[Model]) -> None:
                 f"{where}: firmware {firmware} has no Bus Watchdog ({table.watchdog_firmware} has); flash it, "
                 "or put bus_watchdog_ms: null"
             )
+
+
+def check_health(bus: Bus, arm: Arm, models: Sequence[Model]) -> None:
+    """Refuse servos with a hardware error. Raises DeviceError."""
+    for joint, table in zip(arm.joints.values(), models, strict=True):
         if errors := hardware_errors(bus.read(joint.id, table["hardware_error_status"])):
             raise DeviceError(
-                f"{where}: hardware error: {', '.join(errors)}; remove the cause, then switch the arm off and on"
+                f"{arm.port}: {bus.name(joint.id)}: hardware error: {', '.join(errors)}; remove the cause, then switch "
+                "the arm off and on"
             )
 
 

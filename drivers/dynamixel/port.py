@@ -1,7 +1,6 @@
-"""The serial port: exclusive, low-latency, and every wait ends at an absolute deadline.
+"""The serial port: exclusive, low-latency, and every wait is until an absolute deadline.
 
-It has the methods of the SDK's ``PortHandler``, so the SDK's packet handler works on it. The SDK's own port spins,
-reads the wall clock and takes 34 ms to notice one lost packet.
+The SDK's own port spins, reads the wall clock and takes 34 ms to notice one lost packet.
 """
 
 from __future__ import annotations
@@ -13,25 +12,18 @@ import select
 import stat
 import termios
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
 import serial
 
+from drivers.dynamixel.line import Line, PortGoneError
 from spec.errors import DeviceError
 
 _PTY_MAJORS = range(136, 144)  # Unix98 pseudo-terminal slaves, Linux Documentation/admin-guide/devices.txt
-_BITS_PER_BYTE = 10  # start, 8 data, stop
-PATIENCE_NS = 40_000_000
-"""An answer later than its wire time by this is lost: USB, a busy machine, a servo writing EEPROM take no longer."""
 _MAX_SELECT_FD = 1024
 
 
-class PortGoneError(DeviceError):
-    """The device vanished while open: cable pulled, adapter reset, virtual arm ended."""
-
-
-class Port:
+class Port(Line):
     """One open serial port.
 
     Args:
@@ -41,17 +33,15 @@ class Port:
     """
 
     def __init__(self, device: str, baud: int, *, sysfs: Path = Path("/sys")) -> None:
-        self.device = device
-        self.baud = baud
+        super().__init__(device, baud)
         self.low_latency = False
         """Whether the driver accepted low-latency mode. A pseudo-terminal has none and needs none."""
-        self.latency_timer_ms: int | None = None
-        """Latency timer of an FTDI adapter in effect [ms]; None for adapters without one."""
-        self.is_using = False  # the SDK's busy flag
         self._sysfs = sysfs
         self._serial: serial.Serial | None = None
         self._fd = -1
-        self._deadline_ns = 0
+        self._arrivals: select.epoll | None = None
+        self._more = False
+        """There may be something to read for which no event comes any more: the rest of what came, or the hang-up."""
 
     @property
     def is_open(self) -> bool:
@@ -62,17 +52,21 @@ class Port:
         path = Path(self.device)
         try:
             self._serial = serial.Serial(self.device, self.baud, timeout=0, exclusive=True)
-        except (serial.SerialException, ValueError, OSError) as error:
-            raise DeviceError(_why_not(path, self.baud, error)) from None
-        self._fd = self._serial.fileno()
-        try:
+            self._fd = self._serial.fileno()
             self._configure()
+            self._watch()
+        except (serial.SerialException, termios.error, ValueError, OSError) as error:  # unplugged just now, too
+            self.close()
+            raise DeviceError(_why_not(path, self.baud, error)) from None
         except BaseException:
             self.close()
             raise
 
     def close(self) -> None:
         """Free the port; harmless when closed or gone."""
+        if self._arrivals is not None:
+            self._arrivals.close()
+            self._arrivals = None
         if self._serial is not None:
             with contextlib.suppress(OSError, termios.error):  # a vanished device cannot be tidied up
                 self._serial.close()
@@ -83,10 +77,6 @@ class Port:
         self.baud = baud
         if self._serial is not None:
             self._serial.baudrate = baud
-
-    def wire_ns(self, size: int) -> int:
-        """Time ``size`` bytes take on the wire [ns]."""
-        return size * _BITS_PER_BYTE * 1_000_000_000 // self.baud
 
     def send(self, data: bytes) -> bool:
         """Hand ``data`` to the driver without waiting; False where it did not take all. Raises PortGoneError."""
@@ -100,35 +90,44 @@ class Port:
     def receive(self, deadline_ns: int, size: int = 4096) -> bytes:
         """What has arrived, waiting for the first byte until ``deadline_ns`` (CLOCK_MONOTONIC); empty at the deadline.
 
-        Waits in select(), whose time-out is in microseconds; poll() rounds up to whole milliseconds.
+        To ask a port that has nothing, by poll() or read(), is to wait for the kernel's worker that may be about to
+        bring something, at that one's ordinary priority and whatever the time-out (n_tty_poll, n_tty_read). FIONREAD
+        needs a lock that this worker holds when it wakes us. So the wait is for an event, which an edge-triggered epoll
+        keeps without asking, and then the port is read. select() on it has a time-out in microseconds; its own rounds
+        up to whole milliseconds.
         """
+        if self._arrivals is None:
+            raise self._gone(ValueError("closed"))
         try:
-            left = max(0, deadline_ns - time.monotonic_ns())
-            if not select.select((self._fd,), (), (), left * 1e-9)[0]:
-                return b""
-            data = os.read(self._fd, size)
-        except BlockingIOError:
-            return b""
+            while True:
+                if not self._more:
+                    left = max(0, deadline_ns - time.monotonic_ns())
+                    if not select.select((self._arrivals,), (), (), left * 1e-9)[0]:
+                        return b""
+                    self._arrivals.poll(0, 1)  # takes the event away
+                data = os.read(self._fd, size)  # what there is: pyserial sets VMIN 0
+                self._more = len(data) == size
+                if data:
+                    return data
+                fcntl.ioctl(self._fd, termios.FIONREAD, bytes(4))  # refused where the port is gone
         except (OSError, ValueError) as error:  # ValueError: the port was closed meanwhile
+            self._more = True
             raise self._gone(error) from None
-        if not data:  # readable and yet at its end: hung up
-            raise self._gone(None)
-        return data
 
     def flush_input(self) -> None:
         """Forget what arrived unasked. Raises PortGoneError."""
+        self._more = False
         try:
+            if self._arrivals is not None:
+                self._arrivals.poll(0, 1)  # while its bytes are there: an event without any has the port asked
             termios.tcflush(self._fd, termios.TCIFLUSH)
-        except (termios.error, ValueError) as error:
+        except (termios.error, OSError, ValueError) as error:
             raise self._gone(error) from None
 
-    def _gone(self, error: Exception | None) -> PortGoneError:
-        reason = f" ({error})" if error else ""
-        return PortGoneError(f"{self.device}: the port is gone{reason}; check the cable and reconnect")
+    def _gone(self, error: Exception) -> PortGoneError:
+        return PortGoneError(f"{self.device}: the port is gone ({error}); check the cable and reconnect")
 
     def _configure(self) -> None:
-        if self._fd >= _MAX_SELECT_FD:
-            raise DeviceError(f"{self.device}: file descriptor {self._fd} is too high for select(); close some files")
         mode = os.fstat(self._fd)
         if stat.S_ISCHR(mode.st_mode) and os.major(mode.st_rdev) in _PTY_MAJORS:
             return
@@ -142,52 +141,21 @@ class Port:
             self.low_latency = False
         self.latency_timer_ms = ensure_latency_timer(self.device, self._sysfs, self.low_latency)
 
-    # --- the SDK's PortHandler -------------------------------------------------------------------------------------
+    def _watch(self) -> None:
+        self._arrivals, self._more = select.epoll(), False
+        self._arrivals.register(self._fd, select.EPOLLIN | select.EPOLLET)
+        number = self._arrivals.fileno()
+        if number >= _MAX_SELECT_FD:
+            raise DeviceError(f"{self.device}: file descriptor {number} is too high for select(); close some files")
 
-    def openPort(self) -> bool:  # noqa: N802  the SDK's name
-        if not self.is_open:
-            self.open()
-        return True
+    def now_ns(self) -> int:
+        return time.monotonic_ns()
 
-    def closePort(self) -> None:  # noqa: N802
-        self.close()
+    def sleep_s(self, seconds: float) -> None:
+        time.sleep(seconds)
 
-    def clearPort(self) -> None:  # noqa: N802
-        self.flush_input()
-
-    def getPortName(self) -> str:  # noqa: N802
-        return self.device
-
-    def setPortName(self, name: str) -> None:  # noqa: N802
-        self.device = name
-
-    def getBaudRate(self) -> int:  # noqa: N802
-        return self.baud
-
-    def setBaudRate(self, baud: int) -> bool:  # noqa: N802
-        self.set_baud(baud)
-        return True
-
-    def getBytesAvailable(self) -> int:  # noqa: N802
+    def getBytesAvailable(self) -> int:  # noqa: N802  the SDK's name
         return 0 if self._serial is None else int(self._serial.in_waiting)
-
-    def readPort(self, length: int) -> bytes:  # noqa: N802
-        """Up to ``length`` bytes; waits for the first one until the packet's deadline instead of returning at once."""
-        return self.receive(self._deadline_ns, length) if length > 0 else b""
-
-    def writePort(self, packet: Sequence[int]) -> int:  # noqa: N802
-        return len(packet) if self.send(bytes(packet)) else 0
-
-    def setPacketTimeout(self, packet_length: int) -> None:  # noqa: N802
-        """Deadline of an answer of ``packet_length`` bytes from now."""
-        latency_ns = (self.latency_timer_ms or 1) * 1_000_000
-        self._deadline_ns = time.monotonic_ns() + self.wire_ns(packet_length) + latency_ns + PATIENCE_NS
-
-    def setPacketTimeoutMillis(self, msec: float) -> None:  # noqa: N802
-        self._deadline_ns = time.monotonic_ns() + round(msec * 1e6)
-
-    def isPacketTimeout(self) -> bool:  # noqa: N802
-        return time.monotonic_ns() >= self._deadline_ns
 
 
 def ensure_latency_timer(device: str, sysfs: Path, low_latency: bool) -> int | None:
@@ -232,19 +200,19 @@ def _why_not(path: Path, baud: int, error: Exception) -> str:
     if isinstance(error, PermissionError) or number == 13:
         return f"{path}: permission denied; add yourself to the group that owns it: sudo usermod -aG dialout $USER"
     if number in {11, 16}:
-        return f"{path}: in use{_holder(path)}; end it first"
+        return f"{path}: in use by {holder(path) or 'another program'}; end it first"
     return f"{path}: not a usable serial port ({error})"
 
 
-def _holder(path: Path) -> str:
-    """`` by PROGRAM (pid N)`` of a process that has ``path`` open, where that can be seen."""
+def holder(path: Path) -> str | None:
+    """``PROGRAM (pid N)`` of another process that has ``path`` open; None where none can be seen."""
     target = path.resolve()
     for entry in Path("/proc").glob("[0-9]*"):
         if entry.name == str(os.getpid()):
             continue
         try:
             if any(link.resolve() == target for link in (entry / "fd").iterdir()):
-                return f" by {(entry / 'comm').read_text().strip()} (pid {entry.name})"
+                return f"{(entry / 'comm').read_text().strip()} (pid {entry.name})"
         except OSError:
             continue
-    return " by another program"
+    return None

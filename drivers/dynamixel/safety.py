@@ -93,8 +93,7 @@ def program(bus: Bus, servo: int, model: Model, wanted: Programming, *, may_rela
     Raises:
         DeviceError: torque in the way, or a register that did not take its value.
     """
-    present = _eeprom(bus, servo, model)
-    differing = {name: value for name, value in wanted.eeprom.items() if value != present[name]}
+    differing = {name: value for name, (_, value) in changed(bus, servo, model, wanted).items()}
     if differing:
         holding = bus.read(servo, model["torque_enable"])
         if holding:
@@ -120,6 +119,12 @@ def program(bus: Bus, servo: int, model: Model, wanted: Programming, *, may_rela
                 f"{bus.port.device}: {bus.name(servo)}: {name}({model[name].address}) reads {found[name]} after "
                 f"{value} was written; the servo is not safe to use"
             )
+
+
+def changed(bus: Bus, servo: int, model: Model, wanted: Programming) -> dict[str, tuple[int, int]]:
+    """EEPROM registers that differ from ``wanted``: what they read and what they should."""
+    present = _eeprom(bus, servo, model)
+    return {name: (present[name], value) for name, value in wanted.eeprom.items() if present[name] != value}
 
 
 def _check_it_can_hold_again(bus: Bus, servo: int, model: Model, wanted: Programming) -> None:

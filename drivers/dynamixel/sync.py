@@ -4,28 +4,29 @@ its deadline.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from drivers.arm import BusFault
-from drivers.dynamixel.port import PATIENCE_NS, Port, PortGoneError
+from drivers.dynamixel.line import PATIENCE_NS, Line, PortGoneError
 from drivers.dynamixel.protocol import (
     ALERT,
+    JointAnswer,
     Status,
     StatusStream,
-    fast_status_head,
+    SyncWriting,
     fast_status_size,
     parse_fast,
     request_size,
     status_size,
     sync_read,
-    sync_write,
 )
 
 _LEAST_PATIENCE_NS = 1_500_000
 """An answer may come later than computed by this before it is asked for again. On a busy machine the kernel hands on
 some a millisecond late, while a sound bus loses one in many thousands."""
+_SPARE_NS = 400_000
+"""Waiting for longer than this is time in which the caller can do something."""
 _SLACK_NS = 500_000
 """Likewise for the answer to a retry, and for the rest of one that has begun to come."""
 
@@ -68,7 +69,7 @@ class SyncReader:
         retries: further requests for the silent servos within one read, while time is left.
     """
 
-    port: Port
+    port: Line
     servos: Sequence[int]
     address: int
     length: int
@@ -79,19 +80,26 @@ class SyncReader:
     _index: dict[int, int] = field(init=False)
     _latency_ns: int = field(init=False)
     _everybody: dict[bool, bytes] = field(init=False)
+    _all_ns: dict[bool, int] = field(init=False)
+    _joint: JointAnswer = field(init=False)
 
     def __post_init__(self) -> None:
         self._index = {servo: k for k, servo in enumerate(self.servos)}
         self._everybody = {fast: sync_read(self.address, self.length, self.servos, fast=fast) for fast in (False, True)}
         self._latency_ns = (self.port.latency_timer_ms or 0) * 1_000_000
+        self._all_ns = {fast: self._duration_ns(len(self.servos), fast) for fast in (False, True)}
+        self._joint = JointAnswer(self.servos, self.length)
 
-    def read(self, into: bytearray, fresh: list[bool], deadline_ns: int) -> BusFault:
+    def read(
+        self, into: bytearray, fresh: list[bool], deadline_ns: int, meanwhile: Callable[[], None] | None = None
+    ) -> BusFault:
         """Fill ``into`` (length bytes a servo, in order) and mark who answered.
 
         Args:
             into: ``len(servos) * length`` bytes; a silent servo's part is left alone.
             fresh: one entry a servo, overwritten.
             deadline_ns: CLOCK_MONOTONIC.
+            meanwhile: called once where the servos have been asked and their answer is not due for a while.
 
         Returns:
             Everything that happened, faults healed by a retry included; ``fresh`` says what is missing.
@@ -102,24 +110,18 @@ class SyncReader:
         self.statistics.reads += 1
         try:
             for attempt in range(1 + self.retries):
-                needed = self._duration_ns(len(missing), fast)
-                now = time.monotonic_ns()
-                if now + needed > deadline_ns:
+                needed = self._needed_ns(len(missing), fast)
+                due = self.port.now_ns() + needed
+                if due > deadline_ns:
                     if attempt == 0:
                         self.statistics.skipped += 1
                         fault |= BusFault.SKIPPED
                     break
                 self.statistics.retries += attempt > 0
-                due = now + needed
                 until = wait_until_ns(due, deadline_ns, needed if attempt < self.retries else None)
-                answers, corrupt = self._request(missing, fast, due, until)
-                fault |= self._take(answers, into, fresh)
+                self._ask(missing, fast, meanwhile if attempt == 0 and needed > _SPARE_NS else None)
+                fault |= self._answers(missing, fast, due, until, into, fresh)
                 silent = [servo for servo in missing if not fresh[self._index[servo]]]
-                self._count(len(missing) - len(silent), len(silent), corrupt)
-                if corrupt:
-                    fault |= BusFault.CORRUPT
-                if len(silent) > corrupt:
-                    fault |= BusFault.TIMEOUT
                 if not silent:
                     if attempt:
                         self._outlast(min(due, deadline_ns))
@@ -131,6 +133,29 @@ class SyncReader:
             self.statistics.disconnected += 1
             fault |= BusFault.DISCONNECTED
         self.statistics.stale += fresh.count(False)
+        return fault
+
+    def _answers(
+        self, asked: Sequence[int], fast: bool, due_ns: int, until_ns: int, into: bytearray, fresh: list[bool]
+    ) -> BusFault:
+        """Hear one request's answers, put them where they belong, and count them."""
+        if fast:
+            heard = self._hear(due_ns, until_ns)
+            if self._joint.sound(heard):
+                self._joint.data(heard, into)
+                fresh[:] = [True] * len(fresh)
+                self.statistics.answers += len(fresh)
+                return BusFault.NONE
+            answers, corrupt = self._parts(heard)
+        else:
+            answers, corrupt = self._collect(asked, self._arriving(due_ns, until_ns))
+        fault = self._take(answers, into, fresh)
+        silent = sum(not fresh[self._index[servo]] for servo in asked)
+        self._count(len(asked) - silent, silent, corrupt)
+        if corrupt:
+            fault |= BusFault.CORRUPT
+        if silent > corrupt:
+            fault |= BusFault.TIMEOUT
         return fault
 
     def _take(self, answers: list[Status], into: bytearray, fresh: list[bool]) -> BusFault:
@@ -156,20 +181,23 @@ class SyncReader:
         counts.corrupt += corrupt
         counts.silent += max(0, silent - corrupt)
 
-    def _request(self, servos: Sequence[int], fast: bool, due_ns: int, until_ns: int) -> tuple[list[Status], int]:
-        """Ask and collect until everybody answered, the last one answered, or ``until_ns``: answers, broken ones."""
+    def _ask(self, servos: Sequence[int], fast: bool, meanwhile: Callable[[], None] | None) -> None:
         self.statistics.requests += 1
         self.port.flush_input()
         whole = len(servos) == len(self.servos)
         self.port.send(self._everybody[fast] if whole else sync_read(self.address, self.length, servos, fast=fast))
-        arriving = self._arriving(due_ns, until_ns)
-        return self._collect_fast(servos, arriving) if fast else self._collect(servos, arriving)
+        if meanwhile is not None:
+            meanwhile()
 
     def _arriving(self, due_ns: int, until_ns: int) -> Iterator[bytes]:
         """What comes in until ``until_ns``, or until it has begun to come and then stops."""
         while data := self.port.receive(until_ns):
             yield data
-            until_ns = min(until_ns, max(due_ns, time.monotonic_ns()) + _SLACK_NS)
+            until_ns = self._soon_ns(due_ns, until_ns)
+
+    def _soon_ns(self, due_ns: int, until_ns: int) -> int:
+        """How long to wait for the rest, now that something has come."""
+        return min(until_ns, max(due_ns, self.port.now_ns()) + _SLACK_NS)
 
     def _collect(self, servos: Sequence[int], arriving: Iterator[bytes]) -> tuple[list[Status], int]:
         stream = StatusStream(self.length)
@@ -183,16 +211,24 @@ class SyncReader:
             answers += stream.finish()
         return answers, stream.corrupt
 
-    def _collect_fast(self, servos: Sequence[int], arriving: Iterator[bytes]) -> tuple[list[Status], int]:
-        size, head = fast_status_size(self.length, len(servos)), fast_status_head(self.length, len(servos))
-        buffer = bytearray()
-        for data in arriving:
-            buffer += data
+    def _hear(self, due_ns: int, until_ns: int) -> bytes:
+        """What comes in answer to a fast sync read: a whole joint answer, or as much as came of it."""
+        heard, size, head = b"", self._joint.size, self._joint.head
+        while data := self.port.receive(until_ns):
+            heard += data
             # Noise or the end of an earlier answer may stand in front.
-            if len(buffer) >= max(0, buffer.rfind(head)) + size:
+            if len(heard) >= size and len(heard) >= max(0, heard.rfind(head)) + size:
                 break
-        answers, broken = parse_fast(buffer, servos, self.length)
-        return answers, max(1, len(buffer) * len(servos) // size - len(answers)) if broken else 0
+            until_ns = self._soon_ns(due_ns, until_ns)
+        return heard
+
+    def _parts(self, heard: bytes) -> tuple[list[Status], int]:
+        """The intact parts of a joint answer, and how many are broken."""
+        answers, broken = parse_fast(heard, self.servos, self.length)
+        return answers, max(1, len(heard) * len(self.servos) // self._joint.size - len(answers)) if broken else 0
+
+    def _needed_ns(self, servos: int, fast: bool) -> int:
+        return self._all_ns[fast] if servos == len(self.servos) else self._duration_ns(servos, fast)
 
     def _duration_ns(self, servos: int, fast: bool) -> int:
         """Shortest time from asking to the last byte of the last answer [ns]."""
@@ -213,22 +249,24 @@ def wait_until_ns(due_ns: int, deadline_ns: int, retry_ns: int | None) -> int:
 class SyncWriter:
     """One sync write of a register to all ``servos``. Nobody answers, so a lost one shows only in where they go."""
 
-    port: Port
+    port: Line
     servos: Sequence[int]
     address: int
     length: int
     statistics: BusStatistics
+    _writing: SyncWriting = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._writing = SyncWriting(self.address, self.length, self.servos)
 
     def write(self, values: Sequence[int], deadline_ns: int) -> BusFault:
         """Send signed register ``values`` in servo order before ``deadline_ns`` (CLOCK_MONOTONIC)."""
         self.statistics.writes += 1
-        if time.monotonic_ns() >= deadline_ns:
+        if self.port.now_ns() >= deadline_ns:
             self.statistics.skipped += 1
             return BusFault.SKIPPED
-        length = self.length
-        data = {s: v.to_bytes(length, "little", signed=True) for s, v in zip(self.servos, values, strict=True)}
         try:
-            if self.port.send(sync_write(self.address, length, data)):
+            if self.port.send(self._writing.packet(values)):
                 return BusFault.NONE
         except PortGoneError:
             self.statistics.disconnected += 1

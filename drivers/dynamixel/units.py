@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -36,28 +37,35 @@ class Units:
         self.sign = frozen([-1.0 if joint.inverted else 1.0 for joint in arm.joints.values()])
         self.zero = np.array([calibration.joints[name].zero_ticks for name in arm.joints], dtype=np.int64)
         self._rad_per_tick = frozen(self.sign * [2 * math.pi / m.resolution for m in self.models])
-        self._rad_s_per_unit = frozen(self.sign * [m["present_velocity"].scale for m in self.models])
-        self._effort_per_unit = frozen(self.sign * [m.effort_register.scale for m in self.models])
+        self._rad_s_per_unit = (self.sign * [m["present_velocity"].scale for m in self.models]).tolist()
+        self._effort_per_unit = (self.sign * [m.effort_register.scale for m in self.models]).tolist()
         self._check_range(arm, calibration)
         self.lower_ticks, self.upper_ticks, self.extended = self._travel(arm, margin)
+        self._know_goals()
 
     def position(self, ticks: Int) -> Float:
         """[rad]"""
         return (ticks - self.zero) * self._rad_per_tick
 
-    def velocity(self, raw: Int) -> Float:
-        """[rad/s]"""
-        return raw * self._rad_s_per_unit
+    def measured(self, registers: Sequence[int]) -> Float:
+        """Position [rad], velocity [rad/s] and effort ([A], or load as a fraction; positive drives the joint angle up):
+        shape (3, joints).
 
-    def effort(self, raw: Int) -> Float:
-        """[A], or load as a fraction; positive drives the joint angle up."""
-        return raw * self._effort_per_unit
+        Args:
+            registers: effort, velocity and position of the first joint, of the second, and so on, as they lie side by
+                side in the control table.
+        """
+        # Plain numbers, here and below: for half a dozen joints every numpy call costs more than the whole line.
+        effort, velocity, position = registers[::3], registers[1::3], registers[2::3]
+        values = [(ticks - zero) * size for ticks, (size, zero, _, _) in zip(position, self._goals, strict=True)]
+        values += [speed * size for speed, size in zip(velocity, self._rad_s_per_unit, strict=True)]
+        values += [pull * size for pull, size in zip(effort, self._effort_per_unit, strict=True)]
+        return np.array(values).reshape(3, -1)
 
     def ticks(self, position: Float) -> Int:
-        """Nearest encoder position for joint angles [rad], kept inside the servo-side limits."""
-        nearest: Int = np.rint(position / self._rad_per_tick).astype(np.int64) + self.zero
-        inside: Int = np.minimum(np.maximum(nearest, self.lower_ticks), self.upper_ticks)
-        return inside
+        """Nearest encoder position for finite joint angles [rad], kept inside the servo-side limits."""
+        wanted = zip(position.tolist(), self._goals, strict=True)
+        return np.array([min(max(round(q / size) + zero, low), high) for q, (size, zero, low, high) in wanted])
 
     def limits(self, joint: int) -> tuple[float, float]:
         """Servo-side limits of one joint as angles [rad], lower first."""
@@ -78,6 +86,11 @@ class Units:
                 shift = round((int(ticks[k]) - (self.lower_ticks[k] + self.upper_ticks[k]) / 2) / turn) * turn
                 for array in (self.zero, self.lower_ticks, self.upper_ticks):
                     array[k] += shift
+        self._know_goals()
+
+    def _know_goals(self) -> None:
+        columns = self._rad_per_tick, self.zero, self.lower_ticks, self.upper_ticks
+        self._goals = tuple(zip(*(column.tolist() for column in columns), strict=True))
 
     def _check_range(self, arm: Arm, calibration: Calibration) -> None:
         """Refuse a permitted range that reaches beyond what the calibration found the joint to have."""

@@ -17,6 +17,9 @@ _EAGER = 0.25
 not otherwise."""
 CAUGHT_UP_RAD = 0.02
 """Nearer than this in every joint, the leader has caught up: about a dozen encoder ticks."""
+_NO_PLAN = (ruckig.RuckigError, ValueError)
+"""What ruckig raises where it knows no way: ValueError for one that would take more than two hours, an answer that its
+own enumeration lacks (-101)."""
 _FASTEST = 0.9
 """Share of the velocity limit a target may move at: what is left closes the distance."""
 
@@ -91,5 +94,5 @@ class Mirror:
     def _planned(self) -> bool:
         try:
             return bool(self._planner.calculate(self._wanted, self._trajectory) >= 0)
-        except ruckig.RuckigError:
+        except _NO_PLAN:
             return False

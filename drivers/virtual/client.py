@@ -60,10 +60,7 @@ class SimClient:
         """Make things go wrong until :meth:`clear`.
 
         Args:
-            faults: any of ``arm`` (which bus, default follower), ``loss`` and ``corrupt`` (probability for each
-                packet, both ways), ``delay_ms``, ``jitter_ms`` (of answers), ``silent_ids`` [ids], ``unplug`` bool,
-                ``overload`` id, ``hardware_error`` [id, bits of Hardware Error Status], ``freeze_camera`` and
-                ``drop_camera`` (name or names).
+            faults: by name, those of drivers/virtual/mischief.py: packets, power, servos, cameras.
 
         Raises:
             DeviceError: refused, with the reason.
@@ -75,7 +72,7 @@ class SimClient:
         self._ask("clear")
 
     def statistics(self) -> dict[str, dict[str, int]]:
-        """Packets seen, lost, corrupted and delayed on each bus since the start."""
+        """Packets seen, and those lost, corrupted, delayed and so on, on each bus since the start."""
         return dict(self._ask("statistics"))
 
     def hand(self, joints: Mapping[str, float] | None, seconds: float = 0.3) -> None:

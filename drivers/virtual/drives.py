@@ -171,10 +171,21 @@ class Drives:
 
     def teleport(self, angles: Float) -> None:
         """Put the joints there at rest, goals included. Lock-step only: no real arm does that."""
-        self._data.qpos[self._qpos] = angles
-        self._data.qvel[self._dof] = 0.0
-        for joint in range(len(self.joints)):
-            self.rest(joint)
+        self._put(angles, np.ones(len(self.joints), dtype=np.bool_))
+
+    def place(self, angles: Float) -> None:
+        """Likewise those alone whose servos do not hold: where a hand puts them."""
+        self._put(angles, ~self._torque)
+
+    def carry(self) -> None:
+        """Take the weight off the joints whose servos do not hold, for one step: whoever holds one carries it."""
+        self._data.qfrc_applied[self._dof] = self._data.qfrc_bias[self._dof] * ~self._torque
+
+    def _put(self, angles: Float, which: Bool) -> None:
+        self._data.qpos[self._qpos[which]] = angles[which]
+        self._data.qvel[self._dof[which]] = 0.0
+        for joint in np.flatnonzero(which):
+            self.rest(int(joint))
 
     def _configure(self, joint: int) -> None:
         """Write one servo's mode, gains and limits into its actuator."""

@@ -29,7 +29,6 @@ REWARD, DONE = "next.reward", "next.done"
 INTERVENTION = "intervention"
 IS_INTERVENTION = "complementary_info.is_intervention"
 TERMINATED, TRUNCATED = "complementary_info.terminated", "complementary_info.truncated"
-INDICES = ("timestamp", "frame_index", "episode_index", "index", "task_index")
 
 Feature = dict[str, Any]
 """dtype, shape and names of one column."""

@@ -11,6 +11,7 @@ import pytest
 
 from cadenza.arguments import split_robot_overrides
 from cadenza.cli import COMMANDS, main
+from cadenza.commands import bench
 from spec.errors import SpecError
 
 
@@ -23,13 +24,14 @@ def test_the_overview_names_every_command(capsys: pytest.CaptureFixture[str]) ->
     assert main(["--help"]) == 0
     overview = capsys.readouterr().out
     assert all(f"  {name} " in overview for name in COMMANDS)
+    assert all(what in COMMANDS["bench"][1] for what in bench._WHAT)
 
 
 WITH_VERBS = {
     "learn": ("warmup", "eval"),
     "calibrate": ("joints", "takeover"),
     "episodes": ("list", "info", "check", "recover", "label", "prune", "export"),
-    "bench": ("takeover",),
+    "bench": ("takeover", "faults", "soak", "fuzz"),
 }
 EVERY = [(name, verb) for name in COMMANDS for verb in WITH_VERBS.get(name, (None,))]
 
@@ -98,6 +100,82 @@ def test_a_full_disk_is_one_line_though_it_says_no_name(
     monkeypatch.setattr("cadenza.commands.learn.main", full)
     assert main(["learn", "online"]) == 2
     assert capsys.readouterr().err == "cadenza learn: No space left on device\n"
+
+
+@pytest.mark.parametrize("words", [["--help"], ["doctor", "--help"], ["status", "--help"]])
+def test_a_full_disk_behind_standard_output_is_one_line(words: list[str]) -> None:
+    """It was a traceback, or Python's complaint while it closed the stream, with exit status 120."""
+    command = [sys.executable, "-m", "cadenza", *words]
+    buffered = {**os.environ, "PYTHONUNBUFFERED": ""}
+    with Path("/dev/full").open("w", encoding="utf-8") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False, env=buffered)
+    assert done.stderr == f"cadenza{'' if words[0] == '--help' else ' ' + words[0]}: No space left on device\n"
+    assert done.returncode == 2
+
+
+@pytest.mark.parametrize(
+    ("raised", "status", "says"),
+    [
+        (SpecError("field", 1, "reason"), 2, "cadenza learn: field: 1: reason\n"),
+        (KeyboardInterrupt(), 130, "cadenza learn: interrupted\n"),
+    ],
+)
+def test_a_full_disk_behind_standard_output_hides_no_other_reason(
+    raised: BaseException,
+    status: int,
+    says: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def learn(_: object) -> int:
+        print("not written yet")
+        raise raised
+
+    monkeypatch.setattr("cadenza.commands.learn.main", learn)
+    with Path("/dev/full").open("w", encoding="utf-8") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        ended = main(["learn"])
+    monkeypatch.undo()
+    assert (ended, capsys.readouterr().err) == (status, says)
+
+
+def test_what_a_driving_command_could_not_print_is_told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A report cut off by a full disk used to be a success."""
+
+    def run(_: object) -> int:
+        print("x" * 10_000)
+        return 0
+
+    monkeypatch.setattr("cadenza.commands.run.main", run)
+    with Path("/dev/full").open("w", encoding="utf-8") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        ended = main(["run"])
+    monkeypatch.undo()
+    assert ended == 2
+    assert capsys.readouterr().err == "cadenza run: what it printed is not whole: No space left on device\n"
+
+
+def test_a_terminal_without_a_letter_shows_another() -> None:
+    """µs and … ended commands whose work was done."""
+    shown = "from cadenza import cli; cli._overview = lambda _: print(chr(0xB5), chr(0x2026)); cli.main(['help'])"
+    environment = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    done = subprocess.run([sys.executable, "-c", shown], capture_output=True, check=False, env=environment)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"? ?\n", b"")
+
+
+@pytest.mark.parametrize("words", [["doctor"], ["service", "show"]])
+def test_a_working_folder_that_is_gone_is_said_to_be(words: list[str], tmp_path: Path) -> None:
+    """It was "No such file or directory", and nobody knew which."""
+    command = f'mkdir "{tmp_path}/gone"; cd "{tmp_path}/gone"; rmdir "{tmp_path}/gone"; exec "$@"'
+    program = [sys.executable, "-c", "import sys; from cadenza.cli import main; sys.exit(main(sys.argv[1:]))"]
+    environment = {**os.environ, "PYTHONPATH": str(Path.cwd())}
+    done = subprocess.run(
+        ["bash", "-c", command, "bash", *program, *words], capture_output=True, text=True, check=False, env=environment
+    )
+    assert done.stderr.startswith(f"cadenza {words[0]}: the working folder is gone (")
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
 
 
 def test_a_closed_standard_input_is_an_empty_one() -> None:

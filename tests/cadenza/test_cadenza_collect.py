@@ -132,6 +132,14 @@ def test_the_terminal_is_given_back_as_it_was(
     assert termios.tcgetattr(side) == before
 
 
+def test_a_terminal_that_is_gone_needs_nothing_back(tmp_path: Path) -> None:
+    """Its session could not end in order."""
+    master, slave = pty.openpty()
+    with open(slave) as side, TerminalKeys(side) as keys:  # noqa: PTH123 (a descriptor has no path)
+        os.close(master)
+        assert keys.pressed(cast("Collector", None)) == []
+
+
 def test_every_session_key_has_one_in_the_terminal_but_those_of_a_device() -> None:
     assert set(Key) - set(KEYS.values()) == {Key.TAKE, Key.RELEASE, Key.DEAD_MAN}
 
@@ -247,16 +255,17 @@ def saved(out: Path) -> int:
 def test_a_session_that_is_killed_twice_loses_no_closed_episode_and_ends_as_asked(tmp_path: Path) -> None:
     """Killed once in the middle of an episode, and once right after one was saved."""
     out, wanted = tmp_path / "session", ("--episodes", "3", "--hand", "scripted")
-    part = out / "episodes" / "episode-000001.mcap.part"
     killed = collect(out, *wanted)
-    assert eventually(lambda: part.exists() and part.stat().st_size > 150_000)
+    # On a busy machine the arm may fault, and an episode be aborted: which one is the first that counts is not said.
+    assert eventually(lambda: saved(out) >= 1 and _half_recorded(out))
     os.killpg(killed.pid, signal.SIGKILL)
     killed.communicate()
-    assert saved(out) == 1
+    closed = saved(out)
+    assert 1 <= closed < 3
     assert eventually(lambda: not _living(out))
 
     killed = collect(out, *wanted)
-    assert eventually(lambda: saved(out) >= 2)
+    assert eventually(lambda: saved(out) > closed)
     os.killpg(killed.pid, signal.SIGKILL)
     killed.communicate()
     assert eventually(lambda: not _living(out))
@@ -279,6 +288,12 @@ def test_a_session_that_is_killed_twice_loses_no_closed_episode_and_ends_as_aske
     _, complaints = other.communicate(timeout=60)
     assert (other.returncode, complaints.count("\n")) == (2, 1)
     assert "the session there has 'push'" in complaints
+
+
+def _half_recorded(out: Path) -> bool:
+    with contextlib.suppress(FileNotFoundError):  # it was closed meanwhile
+        return any(part.stat().st_size > 150_000 for part in (out / "episodes").glob("*.mcap.part"))
+    return False
 
 
 def _living(out: Path) -> list[str]:

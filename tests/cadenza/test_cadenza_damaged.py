@@ -138,3 +138,13 @@ def test_a_folder_without_episodes_is_named(
     assert main(["episodes", *words, str(tmp_path)]) == status
     (line,) = capsys.readouterr().err.splitlines()
     assert line.endswith(f"{tmp_path}: no episodes there; record some: cadenza demos, cadenza collect")
+
+
+@pytest.mark.parametrize(
+    ("words", "option"),
+    [(["calibrate", "envelope", "--episodes"], "--episodes"), (["learn", "reward", "--out", "x", "--data"], "--data")],
+)
+def test_an_option_without_episodes_is_named(words: list[str], option: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each by its own name: there is no --data where episodes are given with --episodes."""
+    assert main(words) == 2
+    assert f": {option}: name at least one episode or folder" in capsys.readouterr().err

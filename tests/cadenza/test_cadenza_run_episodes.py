@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from cadenza.cli import main
-from cadenza.commands.run import RunResult, print_result
+from cadenza.commands.run import RunResult, print_result, read_back
 from cadenza.report import summarise
 from controller.session import EpisodeResult
 from episodes.outcome import Outcome, Termination
@@ -120,10 +120,22 @@ def test_a_run_tells_what_the_bus_lost_and_whether_it_was_sound(
 ) -> None:
     bus = {"silent": 31, "corrupt": 7, "stale": 2}
     run = {"bus_errors": 3, "restarts": {}, "realtime_missing": [], "processes": {"control": {"bus": bus}}}
+    run |= {"timing": "no certificate: one cannot be used: a.json: damaged"}
     report = {"success_rate": 1.0, "episodes": 1, "rate_hz": 200.0, "run": run}
     result = RunResult((EpisodeResult(Path("a.mcap"), outcome, termination, 1.0, {}),), (), report, interrupted=False)
     shown = io.StringIO()
     print_result(result, Console(file=shown, width=200))
     said = "bus errors: 3, lost answers: 31, corrupt answers: 7, joint values missing after retries: 2, restarts: 0"
     assert said in shown.getvalue()
+    assert "timing: no certificate: one cannot be used: a.json: damaged\n" in shown.getvalue()
     assert result.sound is sound
+
+
+def test_a_recording_that_was_deleted_meanwhile_costs_the_report_that_episode_only(folder: Path) -> None:
+    paths = (folder / "good.mcap", folder / "pruned.mcap", None)
+    results = [EpisodeResult(path, Outcome.SUCCESS, Termination.DONE, 1.0, {}) for path in paths]
+    said: list[str] = []
+    assert [episode.path for episode in read_back(results, said.append)] == [folder / "good.mcap"]
+    assert said == [
+        f"{folder / 'pruned.mcap'}: cannot read the episode: No such file or directory; the report does without it"
+    ]

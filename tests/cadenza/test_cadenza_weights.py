@@ -14,6 +14,7 @@ from hollow_bundle import hollow_bundle
 
 from cadenza.cli import main
 from cadenza.commands.run import chosen_bundle, weights_told
+from controller.reception import Reception
 from controller.weights.office import Office
 from export.shelf import bundle_name, offer
 from spec.errors import SpecError
@@ -26,7 +27,8 @@ class Run:
         folder.mkdir()
         shelf = folder / "shelf"
         shelf.mkdir()
-        self.office = Office(hollow_bundle(folder / "first", 2), shelf, folder, self._tell)
+        self.office = Office(hollow_bundle(folder / "first", 2), shelf, self._tell)
+        self.reception = Reception(folder, self.office, dict, lambda: None, lambda: None)
         self._told: list[dict[str, Any]] = []
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._poll)
@@ -38,6 +40,7 @@ class Run:
 
     def _poll(self) -> None:
         while not self._over.is_set():
+            self.reception.look()
             self.office.look(time.monotonic(), ready=True)
             for command in self._told:
                 kind = "swap_refused" if command["weights"] % 2 else "rollback" if command["back"] else "swap"
@@ -46,6 +49,8 @@ class Run:
                     self.office.rollout.heard(said, answer)
             self._told.clear()
             time.sleep(0.005)
+        self.reception.look()
+        self.reception.close()
         self.office.close()
 
     def end(self) -> None:

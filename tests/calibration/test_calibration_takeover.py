@@ -110,7 +110,7 @@ def test_the_motion_keeps_to_what_the_leader_can_reach_and_repeats_itself() -> N
 
 
 def test_without_a_model_the_motion_stays_near_home() -> None:
-    robot = load_robot(ROBOTS / "virtual.yaml", {"model": "null", "workspace": "null"})
+    robot = load_robot(ROBOTS / "virtual.yaml", {"model": "null", "workspace": "null", "collision": "null"})
     wander = Wander(robot, np.zeros(6), 1)
     reached = np.array([wander.at(5.0 + 0.05 * k)[0] for k in range(400)])
     assert np.abs(reached - robot.limits().home).max() <= 0.6 + 1e-9

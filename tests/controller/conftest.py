@@ -1,7 +1,8 @@
-"""One virtual arm for all daemon tests of a file, with a calibration that needs no measuring."""
+"""What tests of this room share: one virtual arm for the daemon tests of a file, and ears for hang-ups."""
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,14 @@ from drivers.virtual.servos.shaft import MOUNTING
 from export.bundle import Bundle
 from spec.calibration import Calibration, JointCalibration, save_calibration
 from spec.robotfile import load_robot
+
+
+@pytest.fixture
+def hears_hangups() -> Iterator[None]:
+    """Also where these tests run under nohup, which has every process below it ignore them."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
 
 
 @pytest.fixture(scope="module")

@@ -97,10 +97,15 @@ class SimulatedArm:
         self.read_fault = self.write_fault = BusFault.NONE
         self.nan: set[int] = set()
         self.refuses_hold = False
+        self.alarming: tuple[str, ...] = ()
+        self.gone = False
+        self.recoveries = 0
         self.takes_ns = 500_000
         self.stall_ns = 0
         self.breaks: Exception | None = None
         self.reads = 0
+        self.waits = False
+        """Its servos take their time to answer, so it calls what can be done meanwhile."""
 
     @property
     def joints(self) -> tuple[str, ...]:
@@ -117,8 +122,24 @@ class SimulatedArm:
     def relax(self) -> None:
         self.held = False
 
-    def read(self, deadline_ns: int) -> Reading:
+    def recover(self, *, restart: bool) -> tuple[str, ...]:
+        self.recoveries += 1
+        if self.gone:
+            raise DeviceError("none: the port is gone; check the cable and reconnect")
+        if self.alarming and not restart:
+            raise DeviceError("; ".join(self.alarming))
+        if self.silent:
+            raise DeviceError(f"j{min(self.silent)} (id {min(self.silent)}): no answer")
+        restarted, self.alarming = self.alarming, ()
+        return restarted
+
+    def alarms(self, deadline_ns: int) -> tuple[str, ...]:
+        return self.alarming
+
+    def read(self, deadline_ns: int, meanwhile: Callable[[], None] | None = None) -> Reading:
         started = self.clock.now_ns()
+        if meanwhile is not None and self.waits:
+            meanwhile()
         self.reads += 1
         if self.breaks is not None:
             raise self.breaks
@@ -126,6 +147,8 @@ class SimulatedArm:
         self.stall_ns = 0
         fresh: Bool = np.array([i not in self.silent for i in range(len(self.position))])
         fault = self.read_fault if fresh.all() else self.read_fault | BusFault.TIMEOUT
+        if self.gone:
+            fresh[:], fault = False, BusFault.DISCONNECTED
         position = self.position.copy()
         position[list(self.nan)] = np.nan
         velocity = (self.position - self._before) * 200.0
@@ -136,11 +159,12 @@ class SimulatedArm:
     def write(self, position: Float, deadline_ns: int) -> Applied:
         started = self.clock.now_ns()
         self.clock.advance(self.takes_ns // 2)
-        if not self.write_fault:
+        fault = BusFault.DISCONNECTED if self.gone else self.write_fault
+        if not fault:
             self.position = np.array(position)
         self.sent.append(np.array(position))
         ticks = np.round(position * 2048 / np.pi).astype(np.int64) + 2048
-        return Applied(np.array(position), ticks, self.write_fault, started, self.clock.now_ns())
+        return Applied(np.array(position), ticks, fault, started, self.clock.now_ns())
 
     def health(self) -> tuple[ServoHealth, ...]:
         return ()

@@ -23,7 +23,7 @@ def check_motion(flags: np.ndarray, commanded: np.ndarray, robot: Robot) -> None
     # A command that never left is no motion: the next one goes on from the one before it.
     given = np.isfinite(commanded).all(axis=1) & ((flags & int(Flag.WRITE_FAILED)) == 0)
     assert given.sum() > 100
-    for motion in _motions(flags[given], commanded[given]):
+    for motion in _motions(flags, given, commanded):
         # A motion that begins outside, where somebody had put the arm, may only come back in.
         assert (motion >= np.minimum(limits.lower, motion[0]) - 1e-9).all()
         assert (motion <= np.maximum(limits.upper, motion[0]) + 1e-9).all()
@@ -32,10 +32,7 @@ def check_motion(flags: np.ndarray, commanded: np.ndarray, robot: Robot) -> None
         assert (np.abs(np.diff(motion, 3, axis=0)) <= limits.jerk * period**3 * 1.01).all()
 
 
-def _motions(flags: np.ndarray, commanded: np.ndarray) -> list[np.ndarray]:
-    heard = (flags & int(Flag.STALE_JOINT)) == 0
-    begins = [0]
-    for engaged in np.flatnonzero(flags & int(Flag.ENGAGED)):
-        readable = np.flatnonzero(heard[engaged:])
-        begins.append(int(engaged + readable[0]) if len(readable) else len(flags))
-    return [motion for motion in np.split(commanded, sorted(set(begins) - {0})) if len(motion)]
+def _motions(flags: np.ndarray, given: np.ndarray, commanded: np.ndarray) -> list[np.ndarray]:
+    """Each from the first command behind an engagement on."""
+    begins = {int(given[:engaged].sum()) for engaged in np.flatnonzero(flags & int(Flag.ENGAGED))}
+    return [motion for motion in np.split(commanded[given], sorted(begins - {0})) if len(motion)]

@@ -14,6 +14,7 @@ from controller_plant import STEP_NS, SimulatedArm, chunk, robot, sine
 
 from controller.clock import VirtualClock
 from controller.decide import Decide
+from controller.eyes import Eyes
 from controller.loop import ControlLoop
 from controller.snapshot import STATE, written
 from controller.state import State
@@ -45,17 +46,31 @@ class Life:
         seed: of everything that happens.
         orders: tick of the run → order; MARK puts the state on record.
         calm: nothing goes wrong.
+        rig: the robot; None for that of :func:`machine`.
+        port: of the arm, as the loop names it.
+        eyes: see its cameras; None where it has none.
     """
 
-    def __init__(self, seed: int, orders: dict[int, Order], calm: bool = False, rig: Robot | None = None) -> None:
+    def __init__(
+        self,
+        seed: int,
+        orders: dict[int, Order],
+        calm: bool = False,
+        rig: Robot | None = None,
+        *,
+        port: str = "",
+        eyes: Eyes | None = None,
+    ) -> None:
         self.robot = rig or machine()
         self.rng = np.random.default_rng(seed)
         self.clock = VirtualClock(10**9)
-        self.arm = SimulatedArm(self.clock, np.array([0.1, 0.3]))
+        self.arm = self._arm(self.clock)
         self.orders, self.calm = orders, calm
         self.ticks: list[TickRecord] = []
         self.chunks: list[Chunk] = []
         self.states: list[tuple[int, str]] = []
+        self.notices: list[str] = []
+        """What the loop said."""
         self._waiting: list[tuple[int, Chunk]] = []
         self._calls = self._samples = 0
         self._until = 0
@@ -68,8 +83,14 @@ class Life:
             self.robot.control.rate_hz,
             self,
             lambda record: self.ticks.append(TickRecord.from_buffer_copy(record)),
-            mark=self._mark,
+            self.notices.append,
+            self._mark,
+            port=port,
+            eyes=eyes,
         )
+
+    def _arm(self, clock: VirtualClock) -> SimulatedArm:
+        return SimulatedArm(clock, np.array([0.1, 0.3]))
 
     def live(self, ticks: int) -> Life:
         self.loop.run(ticks)

@@ -17,8 +17,9 @@ from controller.collection.machine import End, Phase, Plan
 from controller.dictation import RECORDER
 from controller.session import NoJudge
 from controller.sources import policy_source
-from controller.supervisor import CONTROL, Supervisor
+from controller.supervisor import Supervisor
 from controller.wiring.process import Process
+from controller.wiring.vigil import CONTROL
 from drivers.virtual import VirtualRobot
 from episodes.check import check
 from episodes.outcome import Outcome, Termination
@@ -125,7 +126,7 @@ def test_a_correction_has_what_came_before_it_and_what_came_after(sessions: Sess
         driven = np.flatnonzero(human(episode))
         times = episode.ticks["now_ns"] * 1e-9
         before, after = times[driven[0]] - times[0], times[-1] - times[driven[-1]]
-        assert before >= 0.45
+        assert before >= 0.3  # half a second, less what it takes until the recorder has heard of it
         assert after >= 0.35
         assert (np.diff(episode.ticks["tick"].astype(np.int64)) - episode.ticks["skipped"][1:] == 1).all()
         assert episode.labels["source"] == "intervention"

@@ -17,8 +17,9 @@ from cadenza.cli import main
 from controller.dictation import RECORDER
 from controller.session import Session
 from controller.sources import INFERENCE, policy_source
-from controller.supervisor import CONTROL, Supervisor
+from controller.supervisor import Supervisor
 from controller.wiring.ipc import sweep
+from controller.wiring.vigil import CONTROL
 from controller.workers.policy import Policy
 from drivers.virtual import VirtualRobot
 from episodes.check import check

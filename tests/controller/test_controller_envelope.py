@@ -8,14 +8,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 from controller_plant import MODEL, robot, sine
-from hypothesis import given, settings
+from hypothesis import given, reject, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
+from controller.commanded import Commanded
 from controller.curve import Motion
-from controller.envelope import FOLLOWED_RAD, GENTLE, Commanded, Envelope, Step
+from controller.envelope import FOLLOWED_RAD, Envelope, Step
 from controller.kinematics import Kinematics
+from controller.planning import GENTLE
+from spec.braking import LONGEST_STOP_S, stopping_time
 from spec.errors import MisfitError, SpecError
-from spec.robot import Limits
+from spec.robot import Arm, Limits
 
 PERIOD = 0.005
 LIMITS = robot().limits()
@@ -164,6 +168,66 @@ def test_braking_ends_at_rest_within_its_bound_and_then_does_nothing() -> None:
         now = ENVELOPE.brake(now)
     assert now.at_rest
     assert ENVELOPE.brake(now) is now
+
+
+def _powers_of_ten(lowest: float, highest: float) -> st.SearchStrategy[float]:
+    return st.floats(lowest, highest).map(lambda exponent: 10.0**exponent)
+
+
+shares = st.floats(-1.0, 1.0)
+
+
+def _limits_of_a_file(lower: float, travel: float, velocity: float, acceleration: float, jerk: float) -> Limits:
+    """Of a robot with one joint.
+
+    Raises:
+        ValidationError: a robot file may not say so.
+    """
+    rates = {"velocity": velocity, "acceleration": acceleration, "jerk": jerk}
+    joint = {"id": 1, "model": "XL330-M288", "position": (lower, lower + travel), "home": lower, **rates}
+    return Limits.of(Arm.model_validate({"serial": "a", "port": "p", "calibration": "c", "joints": {"a": joint}}))
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.tuples(
+        st.floats(-4.0, 4.0), _powers_of_ten(-6, 4), _powers_of_ten(-2, 2), _powers_of_ten(-2, 4), _powers_of_ten(-2, 8)
+    ),
+    _powers_of_ten(0.0, 3.3),
+    shares,
+    st.lists(st.tuples(st.floats(-0.2, 1.2), shares, st.integers(1, 20), st.booleans()), min_size=1, max_size=5),
+)
+def test_every_robot_file_that_loads_can_be_followed_and_braked(
+    of_joint: tuple[float, float, float, float, float],
+    rate_hz: float,
+    where: float,
+    asked: list[tuple[float, float, int, bool]],
+) -> None:
+    """Limits of a millionth ended the control process, in ruckig or dividing by zero; a jerk of 0.01 stopped nothing.
+
+    Braking may begin while the joint still gains speed: until it is at full speed for a moment, acceleration goes down
+    from no more than √(2vj), which is what can be gained between full speed one way and full speed the other.
+    """
+    try:
+        limits = _limits_of_a_file(*of_joint)
+    except ValidationError:
+        reject()
+    lower, travel, velocity, acceleration, jerk = of_joint
+    envelope = Envelope(limits, 1.0 / rate_hz)
+    now = envelope.standing((lower + abs(where) * travel,))
+    asks = [(Motion((lower + p * travel,), (v * velocity,)), ticks, gentle) for p, v, ticks, gentle in asked]
+    now = _drive(envelope, now, asks)[-1].commanded
+    longest = stopping_time(velocity, acceleration, jerk) + min(acceleration, math.sqrt(2.0 * velocity * jerk)) / jerk
+    assert longest <= 2.0 * LONGEST_STOP_S
+    for _ in range(math.ceil(longest * rate_hz) + 1):
+        now = envelope.brake(now)
+    assert now.at_rest
+
+
+def test_a_target_too_far_for_any_plan_brakes() -> None:
+    """Was a ValueError: ruckig answers with a number that its own enumeration lacks."""
+    now = ENVELOPE.standing((1e6, 0.0))
+    assert ENVELOPE.follow(now, Motion((0.0, 0.0), (0.0, 0.0))).commanded == now
 
 
 def test_the_way_home_is_gentle() -> None:

@@ -7,11 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from daemon_kit import Script, eventually, kill, run_one
-from dynamixel_sdk import COMM_SUCCESS, PacketHandler, PortHandler
+from dynamixel_sdk import COMM_SUCCESS, PacketHandler
 from motion_checks import check_motion
+from sdk_port import PatientPort
 
 from controller.sources import policy_source
-from controller.supervisor import CONTROL, Supervisor
+from controller.supervisor import Supervisor
+from controller.wiring.vigil import CONTROL
 from drivers.arm import BusFault
 from drivers.virtual import VirtualRobot
 from episodes.check import check
@@ -65,7 +67,7 @@ def test_a_lossy_bus_is_counted_and_survived(virtual: VirtualRobot, bundle: Bund
     assert bus["silent"] + bus["corrupt"] >= asked + answered
     flagged = (episode.ticks["read_fault"] & int(BusFault.TIMEOUT | BusFault.CORRUPT)) != 0
     assert flagged.any()
-    assert int(episode.ticks["bus_errors"][-1]) == report["bus_errors"] > 0
+    assert 0 < int(episode.ticks["bus_errors"][-1]) <= report["bus_errors"]  # the loop goes on after the episode
 
 
 def test_servos_stop_by_themselves_when_the_loop_is_killed(
@@ -83,7 +85,7 @@ def test_servos_stop_by_themselves_when_the_loop_is_killed(
         result = run_one(supervisor, Script(act))
     assert result.termination is Termination.CONTROL_DIED
     assert all(virtual.client.state()["torque"]["follower"])
-    port, packets = PortHandler(virtual.robot.follower.port), PacketHandler(2.0)
+    port, packets = PatientPort(virtual.robot.follower.port), PacketHandler(2.0)
     assert port.openPort()
     assert port.setBaudRate(virtual.robot.follower.baud)
     try:

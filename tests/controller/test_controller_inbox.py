@@ -10,7 +10,7 @@ import pytest
 
 from controller.wiring.ipc import Node, Publisher, new_namespace, remove_namespace
 from controller.wiring.topics import CHUNKS, ORDERS, TELEOP, topics
-from controller.workers.control_process import SharedInbox, sample_of
+from controller.workers.control_process import SharedInbox, chunk_of, sample_of
 from episodes.records import ChunkRecord, Order, OrderRecord, TeleopRecord
 from spec.robotfile import load_robot
 from spec.teleop import Button
@@ -91,3 +91,17 @@ def test_a_record_becomes_the_sample_it_was_made_of() -> None:
     sample = sample_of(record)
     assert (sample.velocity, sample.effort, sample.buttons) == ((0.5,) * 6, (-0.1,) * 6, Button.TAKE)
     assert all(map(math.isnan, sample.goal))
+
+
+@pytest.mark.parametrize("number", [8, 99, 2**32 - 1])
+def test_an_order_nobody_knows_is_none_and_the_next_one_counts(node: Node, number: int) -> None:
+    inbox, _ = _inbox(node)
+    sender = node.publisher(ORDERS)
+    for order in (number, int(Order.HOLD)):
+        sender.send(OrderRecord(1, 1, order))
+    assert [inbox.order(), inbox.order()] == [None, Order.HOLD]
+
+
+@pytest.mark.parametrize(("length", "joints"), [(0, 6), (64, 0), (2**31, 2), (2**32 - 1, 2**32 - 1)])
+def test_a_chunk_of_impossible_size_is_an_empty_one(length: int, joints: int) -> None:
+    assert chunk_of(ChunkRecord(length=length, joints=joints)).targets.size == 0

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from controller.wiring.ipc import Node, new_namespace, remove_namespace, sweep
-from controller.wiring.topics import CHUNKS, EVENTS, ORDERS, TELEOP, TICKS, Topic, frames_topic, topics
+from controller.wiring.topics import CHUNKS, EVENTS, ORDERS, SIGHTS, STATES, TELEOP, TICKS, Topic, frames_topic, topics
 from episodes.records import ChunkRecord, FrameHeader, Order, OrderRecord, TickRecord
 from spec.robotfile import load_robot
 
@@ -44,7 +44,7 @@ def namespace() -> Iterator[str]:
 
 
 def test_every_topic_carries_what_the_table_says(namespace: str) -> None:
-    assert {TICKS, CHUNKS, ORDERS, TELEOP, EVENTS, "frames/top", "frames/front"} == set(TABLE)
+    assert {TICKS, CHUNKS, ORDERS, TELEOP, EVENTS, STATES, SIGHTS, "frames/top", "frames/front"} == set(TABLE)
     for topic in TABLE.values():
         assert topic.depth >= 8
         assert topic.budget_ms > 0

@@ -251,6 +251,21 @@ def _broken(_record: TickRecord) -> None:
     raise RuntimeError("broken publisher")
 
 
+def test_who_cannot_be_told_and_what_cannot_be_put_on_record_ends_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    """Only a tick that nobody hears of does (above): then nobody could see whether the arm is well."""
+    rig = _rig(START=3, MARK=300)
+
+    def broken(*_: object) -> None:
+        raise RuntimeError("broken listener")
+
+    rig.loop._notices._notice = rig.loop._mark = broken
+    with caplog.at_level(logging.ERROR):
+        assert rig.run(400) is Termination.STOPPED
+    assert rig.records[-1].mode == Mode.POLICY
+    assert len([line for line in caplog.messages if "a notice could not be given" in line]) == 1
+    assert "is not on record" in caplog.text
+
+
 def test_servos_that_refuse_to_hold_are_named_and_nothing_is_sent() -> None:
     rig = _rig(START=3)
     rig.arm.refuses_hold = True
@@ -272,7 +287,7 @@ def test_stopping_while_a_fault_is_latched_says_so() -> None:
 
     rig.script.hook = go_silent
     assert rig.run(1000) is Termination.FAULT
-    assert any("FAULT (STALE_JOINT)" in notice for notice in rig.notices)
+    assert any("FAULT (STALE_JOINT: j0, j1)" in notice for notice in rig.notices)
 
 
 def _with_a_person(**orders: int) -> Rig:

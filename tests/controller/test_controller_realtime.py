@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from controller.realtime import control_cpu, enter_realtime
+from controller.realtime import control_cpu, cores_of, enter_realtime
 from spec.errors import CadenzaError
 from spec.robot import Realtime
 
@@ -80,3 +81,22 @@ def test_the_last_core_unless_another_is_named() -> None:
     assert control_cpu(usable[0]) == usable[0]
     with pytest.raises(CadenzaError, match=r"control\.cpu: 4096: .*valid: "):
         control_cpu(4096)
+
+
+def test_a_core_the_scheduler_leaves_alone_may_be_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """An isolated core (isolcpus) is in nobody's affinity: naming it was refused."""
+    own = os.sched_getaffinity(0)
+    isolated = max(own) + 2
+    (tmp_path / "isolated").write_text(f"{isolated - 1}-{isolated}\n")
+    monkeypatch.setattr("controller.realtime._ISOLATED", tmp_path / "isolated")
+    assert control_cpu(isolated) == isolated
+    assert control_cpu(None) == max(own)
+    with pytest.raises(CadenzaError, match=str(isolated)):
+        control_cpu(isolated + 1)
+
+
+@pytest.mark.parametrize(
+    ("text", "cores"), [("", set()), ("(null)", set()), ("0", {0}), ("0,2-4\n", {0, 2, 3, 4}), ("nohz,1", {1})]
+)
+def test_lists_of_cores(text: str, cores: set[int]) -> None:
+    assert cores_of(text) == cores

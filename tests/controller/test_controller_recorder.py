@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from controller.wiring.ipc import Node, new_namespace, remove_namespace
-from controller.wiring.topics import CHUNKS, EVENTS, TICKS, frames_topic, topics
+from controller.wiring.topics import CHUNKS, EVENTS, STATES, TICKS, frames_topic, topics
 from controller.workers.recorder import Gaps, Recorder, is_full
 from controller.workers.recording import Series
 from episodes.outcome import Outcome, Termination
@@ -53,6 +53,8 @@ def test_what_is_published_is_on_record(node: Node, robot: Robot, tmp_path: Path
     for number, picture in enumerate(pictures):
         frames.send_bytes(FrameHeader(sequence=number, captured_ns=number), picture)
     events.send_bytes(Event(time_ns=1, source="me", kind="label", text="good").SerializeToString())
+    states = node.publisher(STATES)
+    states.send_bytes(Event(time_ns=2, source="control", kind="state", text="x" * 40_000).SerializeToString())
     told = recorder.close(Outcome.FAIL, Termination.TIME_LIMIT, {"seconds": "3"})
     ticks.send(TickRecord(tick=501, joints=6))
     recorder.drain(0)
@@ -63,7 +65,7 @@ def test_what_is_published_is_on_record(node: Node, robot: Robot, tmp_path: Path
     assert episode.ticks["tick"].tolist() == list(range(10, 500))
     assert [chunk.sequence for chunk in episode.chunks] == [3]
     assert episode.frames["front"].jpeg == pictures
-    assert episode.events[0].kind == "label"
+    assert [(event.kind, len(event.text)) for event in episode.events] == [("label", 4), ("state", 40_000)]
     assert (episode.outcome, episode.termination) == (Outcome.FAIL, Termination.TIME_LIMIT)
     assert episode.result["seconds"] == "3"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
@@ -15,8 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_bundle import write_tiny_bundle
 
+from controller.desk import SOCKET, Client, Desk, connected
+from controller.reception import Reception
 from controller.weights.checks import Checks
-from controller.weights.desk import SOCKET, Client, Desk, connected
 from controller.weights.office import Office
 from controller.weights.rollout import Rollout, Said
 from export.bundle import Bundle
@@ -656,6 +658,7 @@ def test_who_asks_nothing_makes_way(desk: Desk) -> None:
 def test_a_killed_run_leaves_a_socket_that_the_next_one_replaces(tmp_path: Path) -> None:
     dead = Desk(tmp_path)
     dead._listening.close()  # without a word, as kill -9 does
+    os.close(dead._lock)
     assert (tmp_path / SOCKET).exists()
     with connected(tmp_path) as link:
         assert link is None
@@ -668,6 +671,17 @@ def test_a_killed_run_leaves_a_socket_that_the_next_one_replaces(tmp_path: Path)
     assert not (tmp_path / SOCKET).exists()
 
 
+def test_of_two_runs_that_start_in_one_folder_one_is_refused(tmp_path: Path) -> None:
+    """Both used to find nobody there; the second then took the first one's socket away."""
+    first = Desk(tmp_path)
+    first._listening.close()  # it does not listen yet
+    (tmp_path / SOCKET).unlink()
+    with pytest.raises(CadenzaError, match="another run is on there"):
+        Desk(tmp_path)
+    os.close(first._lock)
+    Desk(tmp_path).close()
+
+
 def test_an_office_answers_who_waits(tmp_path: Path) -> None:
     told: list[dict[str, Any]] = []
 
@@ -677,23 +691,32 @@ def test_an_office_answers_who_waits(tmp_path: Path) -> None:
 
     first = write_tiny_bundle(tmp_path / "first", JOINTS, weights=1)
     second = write_tiny_bundle(tmp_path / "second", JOINTS, weights=2)
-    office = Office(first, None, tmp_path, tell)
+    office = Office(first, None, tell)
     office.rollout._check = at_once
+    reception = Reception(tmp_path, office, dict, lambda: "no fault", lambda: None)
+
+    def look(now_s: float) -> None:
+        reception.look()
+        office.look(now_s, ready=True)
+        reception.look()
+
     with connected(tmp_path) as link:
         assert link is not None
 
         def ask(**document: Any) -> None:
             link.sendall(json.dumps(document).encode() + b"\n")
-            office.look(0.0, ready=True)
+            look(0.0)
 
         ask(do="swap", bundle=str(second.folder))
         office.rollout.heard("swap_trial", {"request": told[0]["request"], "text": "t", "distance": DISTANCE})
-        office.look(1.0, ready=True)
+        look(1.0)
         office.rollout.heard("swap", {"request": told[0]["request"], "text": "s", "distance": DISTANCE})
-        office.look(2.0, ready=True)
+        look(2.0)
         assert [answer["kind"] for answer in _lines(link)] == ["swap_trial", "swap"]
     for request, kind in (
         ({"do": "status"}, "status"),
+        ({"do": "weights"}, "weights"),
+        ({"do": "recover"}, "error"),
         ({"do": "report"}, "error"),
         ({"do": "follow", "on": True}, "error"),
         ({"do": "follow", "on": 1}, "error"),
@@ -705,9 +728,10 @@ def test_an_office_answers_who_waits(tmp_path: Path) -> None:
         with connected(tmp_path) as link:
             assert link is not None
             link.sendall(json.dumps(request).encode() + b"\n")
-            office.look(3.0, ready=True)
-            office.look(4.0, ready=True)
+            look(3.0)
+            look(4.0)
             assert [answer["kind"] for answer in _lines(link)] == [kind], request
+    reception.close()
     office.close()
 
 

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 from controller_plant import STEP_NS, chunk, sine
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from controller.curve import Motion
@@ -141,6 +141,7 @@ def test_a_cubic_kept_for_later_says_what_all_chunks_together_say(seed: int, ste
 
 
 @pytest.mark.parametrize("mode", [ChunkMode.ENSEMBLE, ChunkMode.LATEST, ChunkMode.OPEN_LOOP])
+@settings(deadline=None)
 @given(phases=st.lists(st.integers(0, 18), min_size=3, max_size=8), m=st.floats(0.0, 2.0))
 def test_chunks_that_agree_are_followed_exactly(mode: ChunkMode, phases: list[int], m: float) -> None:
     """Of a straight line every chunk, whenever it comes, is the same curve; mixing them must change nothing."""

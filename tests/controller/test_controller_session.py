@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -74,13 +75,38 @@ def test_a_policy_that_says_nan_ends_in_a_fault(virtual: VirtualRobot, tmp_path:
     assert any("NONFINITE" in fault for fault in supervisor.report()["faults"])
 
 
-def test_ctrl_c_ends_the_episode_in_order(bundle: Bundle, tmp_path: Path) -> None:
-    """A terminal sends it to the whole group: the virtual arm used to vanish under a controller about to brake."""
+@pytest.mark.usefixtures("hears_hangups")
+def test_a_closed_terminal_ends_the_run_in_order(bundle: Bundle, tmp_path: Path) -> None:
+    """There was no report, and the socket of the run stayed."""
     command = ["-m", "cadenza", "run", "--bundle", str(bundle.folder), "--out", str(tmp_path), "--realtime", "off"]
-    rate = ["--robot.control.rate_hz", "100"]
-    child = subprocess.Popen([sys.executable, *command, *rate], stdout=subprocess.DEVNULL, start_new_session=True)
+    terminal, side = pty.openpty()
+    child = subprocess.Popen(
+        ["setsid", "--ctty", sys.executable, *command, "--robot.control.rate_hz", "100"],
+        stdin=side,
+        stdout=side,
+        stderr=side,
+    )
+    os.close(side)
     part, whole = (tmp_path / "episodes" / f"episode-000000.mcap{end}" for end in (".part", ""))
     assert eventually(lambda: part.exists() and part.stat().st_size > 200_000, 60.0)
+    os.close(terminal)
+    assert child.wait(60) == 130
+    assert read_episode(whole).termination is Termination.OPERATOR
+    assert json.loads((tmp_path / "report.json").read_text())["run"]["faults"] == []
+    assert not (tmp_path / "run.sock").exists()
+
+
+def test_ctrl_c_ends_the_episode_in_order(bundle: Bundle, tmp_path: Path) -> None:
+    """A terminal sends it to the whole group: the virtual arm used to vanish under a controller about to brake, and
+    there was no report where ``| tee`` ended first."""
+    command = ["-m", "cadenza", "run", "--bundle", str(bundle.folder), "--out", str(tmp_path), "--realtime", "off"]
+    rate = ["--robot.control.rate_hz", "100"]
+    reader, pipe = os.pipe()
+    child = subprocess.Popen([sys.executable, *command, *rate], stdout=pipe, stderr=pipe, start_new_session=True)
+    os.close(pipe)
+    part, whole = (tmp_path / "episodes" / f"episode-000000.mcap{end}" for end in (".part", ""))
+    assert eventually(lambda: part.exists() and part.stat().st_size > 200_000, 60.0)
+    os.close(reader)
     os.killpg(child.pid, signal.SIGINT)
     assert child.wait(60) == 130
     assert read_episode(whole).termination is Termination.OPERATOR

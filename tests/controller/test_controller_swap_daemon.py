@@ -13,11 +13,11 @@ import pytest
 from daemon_kit import Script, kill
 from tiny_bundle import write_tiny_bundle
 
+from controller.desk import connected
 from controller.replay import replay
 from controller.session import Session
 from controller.sources import INFERENCE, policy_source
 from controller.supervisor import Supervisor
-from controller.weights.desk import connected
 from controller.workers.policy import Policy
 from drivers.virtual import VirtualRobot
 from episodes.check import check
@@ -122,7 +122,7 @@ def test_swapped_killed_and_rolled_back_while_the_arm_moves(
 def ask_beside(supervisor: Supervisor) -> dict[str, Any]:
     """The supervisor answers while it polls, so somebody else has to ask."""
     answers: list[dict[str, Any]] = []
-    asking = threading.Thread(target=lambda: answers.append(ask(supervisor.out, {"do": "status"})))
+    asking = threading.Thread(target=lambda: answers.append(ask(supervisor.out, {"do": "weights"})))
     asking.start()
     while asking.is_alive():
         supervisor.poll()

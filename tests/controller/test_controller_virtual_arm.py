@@ -132,7 +132,8 @@ def test_a_silent_servo_stops_the_arm_and_its_return_lets_it_go_on(virtual: Virt
     held = [record for record in records if record.mode == Mode.HOLD and record.flags & Flag.STALE_JOINT]
     assert len(held) >= 10
     assert not any(record.fresh[2] for record in held)
-    assert sum(list(record.fresh[:6]) == [1, 1, 0, 1, 1, 1] for record in held) > len(held) / 2  # the others are heard
+    # The others are heard; on a busy machine not in every tick.
+    assert sum(list(record.fresh[:6]) == [1, 1, 0, 1, 1, 1] for record in held) >= 10
     assert any(record.flags & Flag.ENGAGED for record in records[330:])
     assert records[-1].mode == Mode.POLICY
     _check_limits([record for record in records if record.tick < 330])

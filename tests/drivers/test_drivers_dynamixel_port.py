@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import os
+import select
+import termios
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Protocol
 
 import pytest
 from dynamixel_sdk import COMM_RX_TIMEOUT, COMM_SUCCESS, GroupSyncRead, Protocol2PacketHandler
 from dynamixel_wire import Wire, soon
 
-from drivers.dynamixel.port import Port, PortGoneError, ensure_latency_timer
+from drivers.dynamixel.line import PortGoneError
+from drivers.dynamixel.port import Port, ensure_latency_timer
 from spec.errors import DeviceError
+
+
+class HasFileno(Protocol):
+    def fileno(self) -> int: ...
 
 
 def opened(wire: Wire) -> Port:
@@ -40,6 +51,21 @@ def test_a_file_is_no_serial_port(tmp_path: Path) -> None:
     assert "\n" not in str(refusal.value)
 
 
+@pytest.mark.parametrize("where", ["drivers.dynamixel.port.serial.Serial", "drivers.dynamixel.port.Port._configure"])
+def test_a_port_that_goes_while_it_is_opened_is_refused_in_a_line(where: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """termios.error is no OSError: it ended the control process with a traceback."""
+
+    def gone(*_: object, **__: object) -> None:
+        raise termios.error(5, "Input/output error")
+
+    monkeypatch.setattr(where, gone)
+    with Wire({1: "XL330-M288"}) as wire:
+        port = Port(wire.path, 1_000_000)
+        with pytest.raises(DeviceError, match="not a usable serial port"):
+            port.open()
+        assert not port.is_open
+
+
 def test_receive_ends_at_its_deadline() -> None:
     with Wire({1: "XL330-M288"}) as wire:
         port = opened(wire)
@@ -52,13 +78,92 @@ def test_receive_ends_at_its_deadline() -> None:
         port.close()
 
 
+def test_what_was_flushed_or_read_already_wakes_nobody_and_hides_nothing() -> None:
+    with Wire({1: "XL330-M288"}) as wire:
+        port = opened(wire)
+        for _ in range(20):
+            wire.say(b"stale")
+            assert port.receive(soon(), 2) == b"st"
+            assert port.receive(soon(), 2) == b"al"
+            port.flush_input()
+            deadline = time.monotonic_ns() + 1_000_000
+            assert port.receive(deadline) == b""
+            assert time.monotonic_ns() >= deadline
+            wire.say(b"new")
+            assert port.receive(soon()) == b"new"
+        port.close()
+
+
+def test_all_that_came_and_no_more_is_read_by_its_size() -> None:
+    with Wire({1: "XL330-M288"}) as wire:
+        port = opened(wire)
+        wire.say(b"whole")
+        assert port.receive(soon(), 5) == b"whole"
+        deadline = time.monotonic_ns() + 1_000_000
+        assert port.receive(deadline, 5) == b""
+        assert time.monotonic_ns() >= deadline
+        wire.say(b"again")
+        assert port.receive(soon(), 5) == b"again"
+        port.close()
+
+
+def test_an_event_goes_before_its_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that stays behind has the empty port asked in the next wait."""
+    done: list[str] = []
+
+    def noted(what: str, work: Callable[..., object]) -> Callable[..., object]:
+        return lambda *arguments: (done.append(what), work(*arguments))[1]
+
+    with Wire({1: "XL330-M288"}) as wire:
+        port = opened(wire)
+        arrivals = port._arrivals
+        assert arrivals is not None
+        stand_in = SimpleNamespace(poll=noted("event", arrivals.poll), fileno=arrivals.fileno, close=arrivals.close)
+        monkeypatch.setattr(port, "_arrivals", stand_in)
+        monkeypatch.setattr("drivers.dynamixel.port.os", SimpleNamespace(read=noted("read", os.read)))
+        monkeypatch.setattr(termios, "tcflush", noted("flush", termios.tcflush))
+        wire.say(b"bytes")
+        assert port.receive(soon()) == b"bytes"
+        port.flush_input()
+        monkeypatch.undo()
+        port.close()
+    assert done == ["event", "read", "event", "flush"]
+
+
+def test_a_port_that_has_nothing_is_not_asked_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """poll() and read() on it would wait for a worker of the kernel, past any deadline."""
+    asked: list[int] = []
+
+    def waiting(files: Sequence[HasFileno], *rest: object) -> object:
+        asked.extend(file.fileno() for file in files)
+        return select.select(files, *rest)
+
+    with Wire({1: "XL330-M288"}) as wire:
+        port = opened(wire)
+        monkeypatch.setattr("drivers.dynamixel.port.select", SimpleNamespace(select=waiting))
+        monkeypatch.setattr("drivers.dynamixel.port.os", SimpleNamespace())  # without read()
+        assert port.receive(time.monotonic_ns() + 1_000_000) == b""
+        monkeypatch.undo()
+        assert [os.isatty(descriptor) for descriptor in asked] == [False]
+        port.close()
+
+
+def test_a_closed_port_is_no_silent_one() -> None:
+    with Wire({1: "XL330-M288"}) as wire:
+        port = opened(wire)
+        port.close()
+        with pytest.raises(PortGoneError, match="closed"):
+            port.receive(soon())
+
+
 def test_a_pulled_cable_is_told_apart_from_silence() -> None:
     wire = Wire({1: "XL330-M288"})
     with wire:
         port = opened(wire)
         wire.unplug()
-        with pytest.raises(PortGoneError, match="the port is gone"):
-            port.receive(soon())
+        for _ in range(2):
+            with pytest.raises(PortGoneError, match="the port is gone"):
+                port.receive(soon())
         with pytest.raises(PortGoneError):
             port.send(b"x")
         port.close()

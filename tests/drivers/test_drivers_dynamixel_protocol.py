@@ -9,8 +9,10 @@ from hypothesis import strategies as st
 from drivers.dynamixel.protocol import (
     HEADER,
     STATUS,
+    JointAnswer,
     Status,
     StatusStream,
+    SyncWriting,
     crc16,
     fast_status_size,
     packet,
@@ -179,6 +181,36 @@ def test_one_broken_byte_of_a_fast_answer_costs_few(packets: list[Status], data:
     found, corrupt = parse_fast(answer, [p.servo for p in packets], 10)
     assert corrupt
     assert found == [p for k, p in enumerate(packets) if k not in lost]
+
+
+@given(fast_packets, st.data())
+def test_an_answer_passes_for_sound_only_if_it_is(packets: list[Status], data: st.DataObject) -> None:
+    servos, answer = [p.servo for p in packets], fast_answer(packets)
+    joint, into = JointAnswer(servos, 10), bytearray(10 * len(packets))
+    assert joint.sound(answer) == (not any(p.error for p in packets))
+    joint.data(answer, into)
+    assert bytes(into) == b"".join(p.data for p in packets)
+    broken = bytearray(answer)
+    broken[data.draw(st.integers(0, len(answer) - 1))] ^= data.draw(st.integers(1, 255))
+    assert not joint.sound(bytes(broken))
+    assert not joint.sound(answer[:-1])
+    assert not joint.sound(answer + b"\x00")
+
+
+@given(
+    st.sampled_from([(1, 100), (2, 30_000), (4, 2**31 - 1)]),
+    st.lists(st.integers(0, 252), min_size=1, max_size=7, unique=True),
+    st.data(),
+)
+@example((4, 2**31 - 1), [1], None)
+def test_a_sync_write_made_beforehand_is_the_same(
+    size: tuple[int, int], servos: list[int], data: st.DataObject | None
+) -> None:
+    length, most = size
+    drawn = st.lists(st.integers(-most, most), min_size=len(servos), max_size=len(servos))
+    values = data.draw(drawn) if data else [int.from_bytes(b"\xff\xff\xfd\xfe", "little", signed=True)]  # is stuffed
+    wanted = {s: v.to_bytes(length, "little", signed=True) for s, v in zip(servos, values, strict=True)}
+    assert SyncWriting(116, length, servos).packet(values) == sync_write(116, length, wanted)
 
 
 @given(fast_packets, st.data())

@@ -22,13 +22,13 @@ def arm_of(*joints: Joint) -> Arm:
     )
 
 
-def joint(number: int, *, low: float = -1.5, high: float = 1.5, inverted: bool = False) -> Joint:
+def joint(number: int, *, low: float = -1.5, high: float = 1.5, inverted: bool = False, velocity: float = 3.0) -> Joint:
     return Joint(
         id=number,
         model="XL330-M288",
         inverted=inverted,
         position=(low, high),
-        velocity=3.0,
+        velocity=velocity,
         acceleration=25.0,
         jerk=600.0,
         home=(low + high) / 2,
@@ -71,8 +71,9 @@ def test_direction_applies_to_everything() -> None:
     units = units_of(arm_of(joint(1), joint(2, inverted=True)), 2048, 2048)
     raw = np.array([2148, 2148])
     assert np.sign(units.position(raw)).tolist() == [1, -1]
-    assert np.sign(units.velocity(np.array([10, 10]))).tolist() == [1, -1]
-    assert np.sign(units.effort(np.array([10, 10]))).tolist() == [1, -1]
+    measured = units.measured((10, 10, 2148, 10, 10, 2148))
+    assert np.sign(measured).tolist() == [[1, -1]] * 3
+    assert measured[0].tolist() == units.position(raw).tolist()
     assert units.position(np.array([2048 + 1024, 2048 + 1024])) == pytest.approx([math.pi / 2, -math.pi / 2])
 
 
@@ -112,7 +113,7 @@ def test_extended_joint_finds_its_turn(turns: int, angle: float) -> None:
 
 def test_travel_beyond_all_turns_is_refused() -> None:
     with pytest.raises(MisfitError, match=r"joint j0.*more than XL330-M288 can reach"):
-        units_of(arm_of(joint(1, low=-2000.0, high=2000.0)), 2048)
+        units_of(arm_of(joint(1, low=-2000.0, high=2000.0, velocity=40.0)), 2048)
 
 
 def test_a_range_beyond_the_calibrated_one_is_refused() -> None:

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import os
 import signal
+import struct
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from mcap.opcode import Opcode
 
 import episodes.recovery
 from episodes.check import check
+from episodes.mcapfile import MAGIC
 from episodes.outcome import Outcome, Termination
 from episodes.reader import read_episode
 from episodes.records import TickRecord
@@ -263,3 +267,46 @@ def test_check_names_what_is_wrong(part: bytes, tmp_path: Path) -> None:
     assert any("unfinished" in line for line in check(path))
     path.write_bytes(b"nonsense")
     assert check(path) == ["not an MCAP file"]
+
+
+def _records(content: bytes) -> list[tuple[int, bytes]]:
+    """(opcode, body) of each record of an unfinished file (https://mcap.dev/spec)."""
+    found, at = [], len(MAGIC)
+    while at < len(content):
+        opcode, size = struct.unpack_from("<BQ", content, at)
+        at += 9 + size
+        found.append((opcode, content[at - size : at]))
+    return found
+
+
+def _file_of(records: list[tuple[int, bytes]]) -> bytes:
+    return MAGIC + b"".join(struct.pack("<BQ", opcode, len(body)) + body for opcode, body in records)
+
+
+@pytest.mark.parametrize("opcode", [Opcode.SCHEMA, Opcode.CHANNEL])
+def test_what_travelled_without_its_schema_or_channel_costs_only_itself(
+    part: bytes, tmp_path: Path, opcode: Opcode
+) -> None:
+    """Was a KeyError, and left half a file behind."""
+    path = tmp_path / "a.mcap.part"
+    records = _records(part)
+    missing = next(record for record in records if record[0] == opcode)
+    path.write_bytes(_file_of([record for record in records if record != missing]))
+    found = recover(path)
+    assert found is not None
+    assert found.episode == tmp_path / "a.mcap"
+    assert list(tmp_path.iterdir()) == [found.episode]
+    if opcode == Opcode.SCHEMA:
+        assert len(read_episode(found.episode).ticks) == 400
+
+
+def test_a_chunk_that_claims_more_than_there_is_is_damage(part: bytes, tmp_path: Path) -> None:
+    """Was an OverflowError: a record in it with a length beyond every index."""
+    path = tmp_path / "a.mcap.part"
+    inner = struct.pack("<BQ", Opcode.MESSAGE, 2**63)
+    chunk = struct.pack("<QQQIIQ", 0, 0, len(inner), zlib.crc32(inner), 0, len(inner)) + inner
+    path.write_bytes(_file_of([*_records(part), (Opcode.CHUNK, chunk)]))
+    found = recover(path)
+    assert found is not None
+    assert found.damage
+    assert len(read_episode(tmp_path / "a.mcap").ticks) == 400

@@ -1,6 +1,7 @@
 """Calibration files belong to one arm and notice being edited."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,13 @@ def test_a_broken_file_is_refused(arm: Arm, content: bytes) -> None:
     arm.calibration.write_bytes(content)
     with pytest.raises(SpecError, match=r"arm\.json"):
         load_calibration(arm)
+
+
+def test_what_has_no_end_is_not_read(arm: Arm, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path in (Path("/dev/zero"), tmp_path / "pipe"):
+        with pytest.raises(SpecError, match="not a regular file"):
+            load_calibration(arm.model_copy(update={"calibration": path}))
 
 
 def test_a_calibration_of_another_arm_is_refused(arm: Arm) -> None:

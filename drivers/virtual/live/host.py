@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import deque
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +26,8 @@ from drivers.virtual.live.scratch import CONTROL, make_folder
 from drivers.virtual.live.stage import Stage
 from drivers.virtual.live.terminal import Terminal
 from drivers.virtual.live.world import Leader, VirtualArm, World
-from drivers.virtual.servos.bus import Answer
-from drivers.virtual.servos.servo import HardwareError, Servo
+from drivers.virtual.mischief import Mischief
+from drivers.virtual.servos.bus import Outbox
 from spec.errors import DeviceError, SpecError
 from spec.files import write_atomically
 from spec.robot import Robot
@@ -46,36 +46,29 @@ class Line:
 
     def __init__(self, arm: VirtualArm, terminal: Terminal) -> None:
         self.arm, self.terminal = arm, terminal
-        self._answers: deque[Answer] = deque()
+        self._outbox = Outbox()
         self.present = False
 
     def look(self) -> None:
         """Notice whether a client has the device open; a new one finds no stale bytes."""
         present = self.terminal.plugged and self.terminal.open_elsewhere()
         if present != self.present:
-            self._answers.clear()
+            self._outbox.clear()
         self.present = present
 
     def hear(self, now_ns: int) -> None:
         data = self.terminal.read()
         if data:
-            self._answers.extend(self.arm.bus.receive(data, self.terminal.baud(), now_ns))
+            self._outbox.put(self.arm.bus.receive(data, self.terminal.baud(), now_ns))
         else:
             self.look()
 
     def due_ns(self) -> int | None:
-        return self._answers[0].due_ns if self._answers else None
+        return self._outbox.due_ns()
 
     def speak(self, now_ns: int) -> None:
-        while self._answers and self._answers[0].due_ns <= now_ns:
-            self.terminal.write(self._answers.popleft().data)
-
-
-def _servo(line: Line, servo_id: int) -> Servo:
-    for servo in line.arm.bus.servos:
-        if servo.id == servo_id:
-            return servo
-    raise SpecError("fault servo", servo_id, "no such id on this bus", [servo.id for servo in line.arm.bus.servos])
+        if data := self._outbox.take(now_ns):
+            self.terminal.write(data)
 
 
 class Host:
@@ -94,7 +87,7 @@ class Host:
         self._folder = make_folder(scratch)
         self.lines = {name: Line(arm, Terminal(self._folder / name)) for name, arm in self.world.arms.items()}
         self._stage = Stage.create(self.world.follower.model.nq)
-        self._frozen = self._dropped = 0
+        self._mischief = Mischief(self.world, robot.cameras)
         self._control = ControlServer(self._folder / CONTROL, self)
         self._camera_process: subprocess.Popen[bytes] | None = None
         self._stopped = False
@@ -112,37 +105,22 @@ class Host:
         return {**self.world.state(), "slipped_steps": self.slipped_steps}
 
     def inject(self, faults: dict[str, Any]) -> None:
-        """Faults of the bus go to the arm named by ``arm`` (default: follower); see SimClient.inject."""
-        line = self._line(str(faults.get("arm", "follower")))
-        line.arm.bus.faults.inject(faults)
-        if "unplug" in faults:
-            (line.terminal.unplug if faults["unplug"] else line.terminal.plug)()
-            line.look()
-        if "freeze_camera" in faults:
-            self._frozen = self._bits(faults["freeze_camera"])
-        if "drop_camera" in faults:
-            self._dropped = self._bits(faults["drop_camera"])
-        if "overload" in faults:
-            _servo(line, faults["overload"]).fail(HardwareError.OVERLOAD)
-        if "hardware_error" in faults:
-            servo, error = faults["hardware_error"]
-            _servo(line, servo).fail(HardwareError(error))
-
-    def _line(self, arm: str) -> Line:
-        for name, line in self.lines.items():
-            if name == arm:
-                return line
-        raise SpecError("fault arm", arm, "no such arm", self.lines)
+        """See drivers/virtual/mischief.py."""
+        self._mischief.inject(faults, time.monotonic_ns())
+        self._plug()
 
     def clear(self) -> None:
-        """All faults off, adapters plugged in. Latched hardware errors stay, as they would."""
-        self._frozen = self._dropped = 0
-        for line in self.lines.values():
-            line.arm.bus.faults.clear()
-            line.terminal.plug()
+        """All faults off, power and adapters back. Latched hardware errors stay, as they would."""
+        self._mischief.clear(time.monotonic_ns())
+        self._plug()
+
+    def _plug(self) -> None:
+        for name, line in self.lines.items():
+            (line.terminal.unplug if name in self._mischief.unplugged else line.terminal.plug)()
+            line.look()
 
     def statistics(self) -> dict[str, dict[str, int]]:
-        return {name: dict(line.arm.bus.faults.counts) for name, line in self.lines.items()}
+        return self._mischief.statistics()
 
     def hand(self, joints: dict[str, float] | None, seconds: float = 0.3) -> None:
         """A person's hand takes, moves or leaves the leader."""
@@ -157,9 +135,8 @@ class Host:
             raise DeviceError("no leader arm")
         return self.world.leader
 
-    def _bits(self, names: str | list[str] | None) -> int:
-        wanted = [names] if isinstance(names, str) else names or []
-        return sum(1 << k for k, name in enumerate(self._robot.cameras) if name in wanted)
+    def _bits(self, names: Collection[str]) -> int:
+        return sum(1 << k for k, name in enumerate(self._robot.cameras) if name in names)
 
     # Life
 
@@ -278,7 +255,8 @@ class Host:
 
     def _show(self) -> None:
         data = self.world.follower.data
-        self._stage.show(data.time, self._frozen, self._dropped, data.qpos)
+        frozen, dropped = self._bits(self._mischief.frozen), self._bits(self._mischief.dropped)
+        self._stage.show(data.time, frozen, dropped, data.qpos)
 
     def _close(self) -> None:
         with contextlib.suppress(OSError):

@@ -18,7 +18,7 @@ from drivers.virtual.servos.faults import Faults
 from drivers.virtual.servos.servo import Servo
 from drivers.virtual.servos.shaft import MOUNTING, Shaft
 from drivers.virtual.task import PushTask
-from spec.arrays import Bool
+from spec.arrays import Bool, Float
 from spec.errors import SpecError
 from spec.robot import Arm, Robot
 
@@ -41,6 +41,7 @@ class VirtualArm:
         self.drives = Drives(model, self.data, arm.names, motors)
         self.rest()
         self.bus = Bus(self._servos(), wire_time=wire_time, faults=faults)
+        self._carried = False
 
     def _servos(self) -> list[Servo]:
         servos = []
@@ -63,8 +64,16 @@ class VirtualArm:
         self.drives.teleport(self.drives.position())
         self.data.time = 0.0
 
+    def place(self, joints: Float) -> None:
+        """Somebody puts the joints whose servos are off there [rad], and carries them until all servos hold again."""
+        self.drives.place(joints)
+        self._carried = True
+
     def step(self) -> None:
         """One physics step."""
+        if self._carried:
+            self.drives.carry()  # of a joint that holds, nothing
+            self._carried = not self.drives.torque.all()
         self.drives.step(self.model.opt.timestep)
         mujoco.mj_step(self.model, self.data)
 
@@ -78,7 +87,6 @@ class Leader(VirtualArm):
 
     def __init__(self, arm: Arm, model: mujoco.MjModel, faults: Faults, *, wire_time: bool) -> None:
         super().__init__("leader", arm, model, faults, wire_time=wire_time)
-        self._dof = np.array([model.joint(name).dofadr[0] for name in arm.names])
         self._hand = Hand(model, self.data, arm.names)
         self._stood: Bool | None = None
         """Joints that the stand holds; None while somebody is at the arm."""
@@ -115,8 +123,7 @@ class Leader(VirtualArm):
             self._stood = loose
         elif bool(loose.all()) and float(np.abs(self.drives.velocity()).max()) < _STILL:
             return  # in its stand with nobody at either end: nothing moves, so nothing need be computed
-        # Whoever holds a joint whose servo is off carries its weight.
-        self.data.qfrc_applied[self._dof] = self.data.qfrc_bias[self._dof] * loose
+        self.drives.carry()
         super().step()
 
 

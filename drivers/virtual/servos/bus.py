@@ -5,6 +5,7 @@ Pure in time: it is told the time, so tests need no clock and no port.
 
 from __future__ import annotations
 
+from bisect import bisect_right, insort
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
@@ -37,6 +38,34 @@ class Answer(NamedTuple):
     data: bytes
 
 
+class Outbox:
+    """Answers on their way to the client, the next one due first."""
+
+    def __init__(self) -> None:
+        self._answers: list[Answer] = []
+
+    def put(self, answers: Iterable[Answer]) -> None:
+        for answer in answers:
+            insort(self._answers, answer, key=_due_ns)
+
+    def due_ns(self) -> int | None:
+        """When the next one is there; None where none is on its way."""
+        return self._answers[0].due_ns if self._answers else None
+
+    def take(self, now_ns: int) -> bytes:
+        """All that has arrived by ``now_ns``."""
+        count = bisect_right(self._answers, now_ns, key=_due_ns)
+        arrived, self._answers = self._answers[:count], self._answers[count:]
+        return b"".join(answer.data for answer in arrived)
+
+    def clear(self) -> None:
+        self._answers.clear()
+
+
+def _due_ns(answer: Answer) -> int:
+    return answer.due_ns
+
+
 def wire_ns(size: int, baud: int) -> int:
     """Time ``size`` bytes take on the wire [ns]: ten bits each (start, eight, stop)."""
     return size * 10_000_000_000 // baud
@@ -52,10 +81,10 @@ class Bus:
         self._receiver = Receiver()
         self._heard_ns = 0
         self._baud = 0
-        self._free_ns = 0
+        self._free_ns = self._told_ns = 0
 
     def receive(self, data: bytes, baud: int, now_ns: int) -> list[Answer]:
-        """The client sent ``data`` at ``baud`` [bit/s]; returns the answers, in order."""
+        """The client sent ``data`` at ``baud`` [bit/s]; returns the answers, which are due in no certain order."""
         if baud != self._baud or now_ns - self._heard_ns > _SILENCE_NS:
             self._receiver.reset()
             self._baud = baud
@@ -184,9 +213,13 @@ class Bus:
             if arrived is not None:
                 gathered += arrived
         self._free_ns = at
-        if not gathered:
+        data = self.faults.crackle() + gathered
+        if not data:
             return []
-        return [Answer(at + self.faults.lateness_ns(), bytes(gathered))]
+        self._told_ns = max(self._told_ns, at + self.faults.lateness_ns())  # a late one holds up those behind it
+        again = self.faults.again_ns()
+        answers = [Answer(self._told_ns, data)]
+        return answers if again is None else [*answers, Answer(self._told_ns + again, data)]
 
 
 def _promising(joint: bytes, asked: Sequence[tuple[int, int, int]]) -> bytes:
@@ -197,7 +230,7 @@ def _promising(joint: bytes, asked: Sequence[tuple[int, int, int]]) -> bytes:
 
 def _identity(servo: Servo) -> bytes:
     """Parameters of a ping's answer: model number and firmware."""
-    return servo.model.number.to_bytes(2, "little") + bytes((servo.memory["firmware_version"],))
+    return servo.memory["model_number"].to_bytes(2, "little") + bytes((servo.memory["firmware_version"],))
 
 
 _Handler = Callable[[Servo, bytes, int], "Error | bytes"]

@@ -17,6 +17,10 @@ _REVERSE, _TIME_BASED = 1, 4
 """Bits of Drive Mode(10)."""
 
 
+ROOM = 32.0
+"""Temperature inside a servo at rest [°C]."""
+
+
 class Coupling:
     """Carries register values to the motor and measurements back."""
 
@@ -25,7 +29,9 @@ class Coupling:
         self.turns = 0
         """Whole turns added to the position shown, until Clear or a reboot."""
         self.heat = 0.0
-        """Above the room's temperature [K]."""
+        """Above the surroundings' temperature [K]."""
+        self.room, self.supply = ROOM, 1.0
+        """Temperature of the surroundings [°C]; supply voltage as a share of the usual one."""
         self._unit_speed = model["present_velocity"].scale
 
     @property
@@ -132,7 +138,15 @@ class Coupling:
                 self.position(pulses),
                 round(sign * state.rate[joint] / self._unit_speed),
                 self.position(reference),
-                round((self.motor.voltage - 0.3 * abs(duty)) * 10),
-                round(32 + self.heat),
+                round(10 * self.voltage(abs(duty))),
+                round(self.temperature()),
             ),
         )
+
+    def temperature(self) -> float:
+        """Of the motor [°C]."""
+        return self.room + self.heat
+
+    def voltage(self, duty: float) -> float:
+        """At the motor's input [V], while it draws what ``duty`` (0 to 1) asks for."""
+        return self.motor.voltage * self.supply - 0.3 * duty

@@ -1,4 +1,7 @@
-"""Faults on purpose: lost, broken and late packets, silent servos. All counted, to compare with what a client saw."""
+"""Faults of one bus on purpose: lost, broken, late and repeated packets, noise, silent servos.
+
+All counted, to compare with what a client saw.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,10 @@ from typing import Any
 
 from spec.errors import SpecError
 
+_HEADER = b"\xff\xff\xfd\x00"
+_LONGEST_NOISE = 24  # bytes
+_LATEST_REPEAT_NS = 8_000_000
+
 
 class Faults:
     """What goes wrong on one bus. Reproducible by seed; off until :meth:`inject`."""
@@ -17,12 +24,13 @@ class Faults:
         self._random = random.Random(seed)  # noqa: S311  not for secrets
         self.counts: Counter[str] = Counter()
         """``requests``, ``answers`` seen; ``requests_lost``, ``requests_corrupted``, ``answers_lost``,
-        ``answers_corrupted``, ``answers_delayed``, and ``requests_lost.SYNC_READ`` and so on by instruction."""
+        ``answers_corrupted``, ``answers_delayed``, ``answers_repeated``, ``noises``; and ``requests_lost.SYNC_READ``
+        and so on by instruction."""
         self.clear()
 
     def clear(self) -> None:
         """All well again; counts stay."""
-        self.loss = self.corrupt = 0.0
+        self.loss = self.corrupt = self.repeat = self.noise = 0.0
         self.delay_ns = self.jitter_ns = 0
         self.silent: frozenset[int] = frozenset()
 
@@ -32,13 +40,12 @@ class Faults:
         return self.loss > 0 or self.corrupt > 0
 
     def inject(self, faults: Mapping[str, Any]) -> None:
-        """Set any of ``loss``, ``corrupt`` (probability per packet, either way), ``delay_ms``, ``jitter_ms`` (of
-        answers), ``silent_ids``.
+        """Set those of the bus's faults that are among ``faults`` (see drivers/virtual/mischief.py).
 
         Raises:
             SpecError: a value out of range.
         """
-        for name in ("loss", "corrupt"):
+        for name in ("loss", "corrupt", "repeat", "noise"):
             if name in faults:
                 setattr(self, name, _number(name, faults[name], 1.0))
         for name in ("delay", "jitter"):
@@ -60,6 +67,21 @@ class Faults:
         late = self.delay_ns + (round(self._random.random() * self.jitter_ns) if self.jitter_ns else 0)
         self.counts["answers_delayed"] += late > 0
         return late
+
+    def crackle(self) -> bytes:
+        """Noise on the line in front of an answer; now and then it looks like the head of a packet."""
+        if not self.noise or self._random.random() >= self.noise:
+            return b""
+        self.counts["noises"] += 1
+        head = _HEADER[: self._random.randrange(len(_HEADER) + 1)]
+        return head + self._random.randbytes(self._random.randrange(1, _LONGEST_NOISE))
+
+    def again_ns(self) -> int | None:
+        """How much later an answer comes a second time [ns]; None: it does not."""
+        if not self.repeat or self._random.random() >= self.repeat:
+            return None
+        self.counts["answers_repeated"] += 1
+        return self._random.randrange(_LATEST_REPEAT_NS)
 
     def _afflicted(self, data: bytes, which: str, kind: str) -> bytes | None:
         self.counts[which] += 1

@@ -48,7 +48,7 @@ class Servo:
         self._coupling = Coupling(model, self.memory, shaft, motor)
         self._registered: tuple[int, bytes] | None = None
         self._backup: dict[str, int] | None = None
-        self._boots_until_ns = 0
+        self._powered, self._boots_until_ns = True, 0
         self._last_heard_ns = 0
         self._strained_since_ns: int | None = None
         self._start()
@@ -78,7 +78,7 @@ class Servo:
         return ALERT if self.memory["hardware_error_status"] else 0
 
     def awake(self, now_ns: int) -> bool:
-        return now_ns >= self._boots_until_ns
+        return self._powered and now_ns >= self._boots_until_ns
 
     def heard(self, now_ns: int) -> None:
         """Any instruction packet on the bus restarts the Bus Watchdog."""
@@ -128,6 +128,14 @@ class Servo:
         self.memory.restore_defaults(self.memory.volatile())
         self._start()
         self._boots_until_ns = now_ns + BOOT_NS
+
+    def power(self, on: bool, now_ns: int) -> None:
+        """The supply goes or comes back. Without it: limp, silent, RAM and whole turns forgotten; EEPROM stays."""
+        if on != self._powered:
+            self.reboot(now_ns)
+            if not on:
+                self._write_torque(0)  # whatever Startup Configuration(60) says
+            self._powered = on
 
     def factory_reset(self, option: int, now_ns: int) -> Error:
         """0xFF everything, 1 all but the id, 2 all but id and baud rate. Refused while torque is on."""
@@ -254,7 +262,9 @@ class Servo:
     # What the motor does to the registers
 
     def supervise(self, now_ns: int) -> None:
-        """Bus Watchdog, overload and heat; called every few milliseconds."""
+        """Bus Watchdog and what the servo protects itself from; called every few milliseconds."""
+        if not self.awake(now_ns):
+            return
         memory, joint = self.memory, self._shaft.joint
         limit = memory["bus_watchdog"]
         if limit > 0 and self.torque and now_ns - self._last_heard_ns > limit * 20_000_000:
@@ -269,6 +279,11 @@ class Servo:
         else:
             self._strained_since_ns = None
         self._coupling.heat += 0.002 * (duty * duty * 30.0 - self._coupling.heat)
+        if self._coupling.temperature() > memory["temperature_limit"]:
+            self.fail(HardwareError.OVERHEATING)
+        voltage = 10 * self._coupling.voltage(duty)
+        if not memory["min_voltage_limit"] <= voltage <= memory["max_voltage_limit"]:
+            self.fail(HardwareError.VOLTAGE)
 
     def _trip_watchdog(self) -> None:
         """Stop where the shaft is, keep torque, lock the goals (e-manual, Bus Watchdog)."""
@@ -278,8 +293,19 @@ class Servo:
         self._shaft.drives.set_goal_speed(self._shaft.joint, 0.0)
         self._shaft.drives.set_goal_effort(self._shaft.joint, 0.0)
 
+    def set_room(self, celsius: float) -> None:
+        """Temperature around the motor [°C]."""
+        self._coupling.room = celsius
+
+    def set_supply(self, share: float) -> None:
+        """Supply voltage as a share of the model's usual one."""
+        self._coupling.supply = share
+
     def fail(self, error: HardwareError) -> None:
-        """Raise a hardware error; those in Shutdown(63) switch torque off until a reboot."""
+        """Raise a hardware error. It stays until a reboot; those named in Shutdown(63) clear Torque Enable(64) too, and
+        keep it so (e-manual X series, Shutdown and Hardware Error Status). As delivered that is overload, electrical
+        shock and overheating, and input voltage on the XL330 only: an XL430 with too little voltage goes on holding.
+        """
         memory = self.memory
         memory["hardware_error_status"] = memory["hardware_error_status"] | error
         if error & memory["shutdown"]:

@@ -1,0 +1,1 @@
+"""What is wrong with this machine and this arm before anything moves, and what to type about it."""

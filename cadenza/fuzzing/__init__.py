@@ -1,0 +1,1 @@
+"""Bytes that nobody would write, for everything here that reads what others wrote."""

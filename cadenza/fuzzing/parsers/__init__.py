@@ -1,0 +1,1 @@
+"""The parsers that are tried, each with what it is fed."""
