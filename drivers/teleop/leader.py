@@ -13,7 +13,7 @@ import numpy as np
 from drivers.arm import BusFault, Reading
 from drivers.dynamixel.arm import DynamixelArm
 from drivers.teleop.contract import Follow
-from drivers.teleop.gesture import DoubleClose, closure
+from drivers.teleop.gesture import GripperGesture
 from drivers.teleop.grip import DAMPING, Grip
 from drivers.teleop.mirror import Mirror
 from drivers.teleop.presses import Pulse
@@ -79,7 +79,8 @@ class LeaderArm:
         self.grip = Grip(robot, settings.rate_hz, calibration)
         self._period_s = 1.0 / settings.rate_hz
         self._mirror = Mirror(robot.leader)
-        self._gestures = DoubleClose() if settings.gestures and GRIPPER in robot.leader.names else None
+        gripper = robot.leader.joints.get(GRIPPER)
+        self._gestures = GripperGesture(gripper.position) if settings.gestures and gripper is not None else None
         self._toggle = Pulse()
         self.hands = Hands.UNTOUCHED
         self.trouble = ""
@@ -212,10 +213,9 @@ class LeaderArm:
     def _look_for_gesture(self) -> None:
         if self._gestures is None:
             return
-        k, ends = self.joints.index(GRIPPER), self.spec.joints[GRIPPER].position
-        mirroring = self.hands is Hands.MIRRORING
-        shut = closure(float(self._position[k]), float(self._goal[k]) if mirroring else None, ends)
-        if self._gestures.see(shut, self._heard_ns):
+        k = self.joints.index(GRIPPER)
+        goal = float(self._goal[k]) if self.hands is Hands.MIRRORING else None
+        if self._gestures.see(float(self._position[k]), goal, self._heard_ns):
             self._toggle.press(self._heard_ns)
 
     def _sample(self) -> TeleopSample:

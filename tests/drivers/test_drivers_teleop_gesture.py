@@ -4,10 +4,23 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from drivers.teleop.gesture import BRIEF_NS, CLOSED, OPEN, WITHIN_NS, DoubleClose, closure
+from drivers.teleop.gesture import (
+    ARRIVED_NS,
+    BRIEF_NS,
+    CLOSED,
+    OPEN,
+    SQUEEZED_RAD,
+    WITHIN_NS,
+    DoubleClose,
+    GripperGesture,
+    Squeeze,
+    closure,
+)
 
 MS = 1_000_000
 ENDS = (-1.55, 0.02)
@@ -85,13 +98,49 @@ def test_it_needs_two_closings_from_open_within_a_second_of_one_another(steps: l
 
 
 def test_closure_is_the_way_from_open_to_shut_whichever_way_the_joint_turns() -> None:
-    assert closure(0.02, None, ENDS) == 1.0
-    assert closure(-1.55, None, ENDS) == 0.0
-    assert closure(-0.02, None, (-0.02, 1.55)) == 1.0
-    assert closure(1.55, None, (-0.02, 1.55)) == 0.0
+    assert closure(0.02, ENDS) == 1.0
+    assert closure(-1.55, ENDS) == 0.0
+    assert closure(-0.02, (-0.02, 1.55)) == 1.0
+    assert closure(1.55, (-0.02, 1.55)) == 0.0
 
 
-def test_a_mirroring_gripper_counts_by_how_far_it_is_squeezed() -> None:
-    assert closure(0.0, 0.0, ENDS) == 0.0, "closed because the follower is"
-    assert closure(-0.75, -1.0, ENDS) == 1.0
-    assert closure(-1.25, -1.0, ENDS) == -1.0
+@pytest.mark.parametrize("side", [1.0, -1.0])
+def test_a_mirroring_gripper_counts_by_how_far_it_is_squeezed(side: float) -> None:
+    squeeze = Squeeze(ENDS if side > 0 else (-ENDS[1], -ENDS[0]))
+    assert squeeze.closure(0.0, 0.0, 0) == 0.0, "closed because the follower is"
+    assert squeeze.closure(side * -0.75, side * -1.0, ARRIVED_NS + 1) == 1.0
+    assert squeeze.closure(side * -1.25, side * -1.0, ARRIVED_NS + 2) == -1.0
+
+
+def test_nothing_told_is_nothing_squeezed() -> None:
+    squeeze = Squeeze(ENDS)
+    assert np.isnan(squeeze.closure(0.0, np.nan, 0))
+    squeeze.closure(0.0, -1.0, 1)
+    squeeze.forget()
+    assert np.isnan(squeeze.closure(0.0, np.nan, 2))
+
+
+@given(
+    st.lists(st.tuples(st.floats(*ENDS), st.floats(0.0, 1.0)), min_size=2, max_size=100),
+    st.integers(1, ARRIVED_NS // MS // 5),
+)
+def test_a_gripper_on_its_way_from_one_goal_to_another_is_not_squeezed(
+    goals: list[tuple[float, float]], step_ms: int
+) -> None:
+    """However the follower's gripper snaps open and shut, and however late its mirror comes: up to five cycles."""
+    gesture, squeeze = GripperGesture(ENDS), Squeeze(ENDS)
+    position = goals[0][0]
+    told = [goals[0][0]]
+    for k, (goal, share) in enumerate(goals):
+        told = [*told, goal][-5:]
+        position = min(told) + share * (max(told) - min(told))
+        assert not gesture.see(position, goal, k * step_ms * MS)
+        assert squeeze.closure(position, goal, k * step_ms * MS) <= 0.0
+
+
+def test_a_mirroring_gripper_squeezed_twice_makes_the_gesture() -> None:
+    gesture, found = GripperGesture(ENDS), 0
+    for t in range(0, 2000, 10):
+        squeezed = SQUEEZED_RAD if 600 <= t < 700 or 900 <= t < 1000 else 0.0
+        found += gesture.see(-1.0 + squeezed, -1.0, t * MS)
+    assert found == 1

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from drivers.teleop import Follow, LeaderArm
-from drivers.teleop.gesture import DoubleClose, closure
+from drivers.teleop.gesture import GripperGesture
 from drivers.teleop.leader import Hands
 from drivers.virtual import VirtualRobot
 from spec.arrays import Float
@@ -131,7 +131,7 @@ def test_closing_the_gripper_twice_presses_toggle_for_a_moment(virtual: VirtualR
 def test_a_follower_that_grips_is_no_gesture(virtual: VirtualRobot, leader: LeaderArm) -> None:
     """It grips until a gripper in somebody's hand would have made the gesture by the same motion."""
     cycles(leader, 3.0)
-    free, ends, found = DoubleClose(), leader.spec.joints["gripper"].position, False
+    free, found = GripperGesture(leader.spec.joints["gripper"].position), False
     deadline = time.monotonic() + 30.0
     while not found:
         assert time.monotonic() < deadline
@@ -140,5 +140,5 @@ def test_a_follower_that_grips_is_no_gesture(virtual: VirtualRobot, leader: Lead
             pose[5] = angle
             for sample in cycles(leader, 0.4, position=pose):
                 assert not sample.buttons
-                found |= free.see(closure(sample.position[5], None, ends), sample.read_ns)
+                found |= free.see(sample.position[5], None, sample.read_ns)
     assert not any(sample.buttons for sample in cycles(leader, 0.3))
