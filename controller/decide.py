@@ -23,6 +23,7 @@ from controller.takeover import ABSENT, NOBODY, Obstacle, Person, Rules, Wish
 from drivers.arm import BusFault
 from episodes.records import Driver, Flag, Mode, Order
 from spec.chunk import Chunk
+from spec.errors import SpecError
 from spec.robot import Control, Limits, Robot
 
 __all__ = ["Command", "Decide", "Inputs", "State"]
@@ -122,6 +123,20 @@ class Decide:
         if rules is not None:
             bounds = bounds._replace(blend_ns=rules.blend_ns)
         return cls(limits, control, bounds, envelope, rules)
+
+    def check_home(self) -> None:
+        """Refuse a start pose that the envelope does not permit: from outside, it only forbids what leads further out.
+
+        Raises:
+            SpecError: outside the workspace box, or two links, or a link and the table, too near to each other.
+        """
+        if (found := self._envelope.outside(self.home.position)) is not None:
+            what, by = found
+            raise SpecError(
+                "follower.joints.*.home",
+                list(self.home.position),
+                f"the start pose violates {what}, by {by * 1e3:.1f} mm",
+            )
 
     def initial(self) -> State:
         """The state before the first tick: idle, nothing heard yet."""

@@ -117,6 +117,13 @@ class Envelope:
         room = self._around.room(position, self._around.everything)
         return Commanded(position, still, still, lacking(room), position, tuple(room.tolist()), self._around.use(room))
 
+    def outside(self, pose: tuple[float, ...]) -> tuple[str, float] | None:
+        """What a pose [rad] lies outside of or too near to, in words, and by how much [m]; None: it is inside. Looks at
+        everything."""
+        room = self._around.room(pose, self._around.everything)
+        worst = int(room.argmin())
+        return None if room[worst] >= 0.0 else (self._around.name(worst), -float(room[worst]))
+
     def follow(self, now: Commanded, asked: Motion, *, gentle: bool = False) -> Step:
         """One period from ``now`` towards ``asked``; brakes where that is not a number or not possible."""
         if not math.isfinite(sum(asked.position) + sum(asked.velocity)):

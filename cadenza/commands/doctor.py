@@ -18,6 +18,7 @@ from cadenza.doctor.finding import Finding, Level
 from cadenza.doctor.inference import check_inference
 from cadenza.doctor.kernel import check_kernel
 from cadenza.doctor.machine import check_machine
+from cadenza.doctor.motion import check_start_pose
 from cadenza.doctor.ports import adapters, arms_of, check_ports, udev_rules
 from cadenza.doctor.privileges import Rights, check_files, check_privileges
 from cadenza.doctor.servos import check_arm
@@ -109,6 +110,7 @@ def areas(robot: Robot, args: Args, told: Callable[[str], None]) -> Iterator[Are
     yield "kernel", lambda: check_kernel(ROOT, core)
     yield "rights", lambda: [*check_privileges(Rights.here(robot.control.priority), robot.control), check_files()]
     yield "timing", lambda: [check_certificate(robot)]
+    yield "motion", lambda: [check_start_pose(robot)]
     yield "machine", lambda: check_machine(args.runs, run_bytes(robot))
     yield "inference", lambda: check_inference(ROOT)
     yield "ports", lambda: check_ports(ROOT, arms_of(robot), adapters(ROOT))

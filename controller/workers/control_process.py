@@ -129,6 +129,7 @@ def work(child: Child, connect: Callable[..., BusArm] = DynamixelArm, spent: Spe
     robot, parent, clock = child.assignment.robot, os.getppid(), MonotonicClock()
     logging.basicConfig(stream=sys.stderr, format="%(message)s")
     decide = Decide.of(robot)
+    decide.check_home()
     inbox, publish, mark = inbox_of(child, decide.joints), _publishing(child, spent), _marking(child)
     with connect(robot.follower, rate_hz=robot.control.rate_hz) as arm:
         # Only now: opening an arm may take longer than a camera has until its first picture.

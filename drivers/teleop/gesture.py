@@ -72,9 +72,9 @@ class GripperGesture:
             goal: what it was told to mirror [rad], NaN for nothing yet; None where it is free to move.
             now_ns: never falls from one call to the next.
         """
-        free = goal is None
-        shut = closure(position, self._ends) if free else self._squeeze.closure(position, goal, now_ns)
-        return self._twice.see(shut, now_ns)
+        if goal is None:
+            return self._twice.see(closure(position, self._ends), now_ns)
+        return self._twice.see(self._squeeze.closure(position, goal, now_ns), now_ns)
 
     def forget(self) -> None:
         """Begin anew."""

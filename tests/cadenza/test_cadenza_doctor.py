@@ -24,6 +24,7 @@ from cadenza.doctor.finding import Finding, Level, failure, warning, well
 from cadenza.doctor.inference import check_inference, computes
 from cadenza.doctor.kernel import clock, governor, hand_over, idle, isolation, preemption, throttling, virtual_machine
 from cadenza.doctor.machine import DiskSpeed, check_disk, check_resolution, check_shared, disk_of
+from cadenza.doctor.motion import check_start_pose
 from cadenza.doctor.ports import adapters, check_ports, udev_rules
 from cadenza.doctor.privileges import Rights, check_files, check_privileges
 from cadenza.doctor.servos import Scan, ServoState, check_arm, check_calibration, check_scan
@@ -35,7 +36,7 @@ from controller.wiring.room import NoRoomError
 from drivers.dynamixel.port import Port
 from drivers.dynamixel.tables import models
 from spec.errors import DeviceError
-from spec.robot import Camera, Control, Realtime
+from spec.robot import Camera, Control, Realtime, Workspace
 from spec.robotfile import load_robot
 
 OK, WARN, FAIL = Level.OK, Level.WARN, Level.FAIL
@@ -317,6 +318,13 @@ def test_servos_that_are_missing_elsewhere_double_or_strange() -> None:
     assert findings["follower gripper"].fix.startswith("put follower.baud: 57600")
     assert "two servos with one id" in findings["follower elbow_flex"].why
     assert findings["follower others"].value.startswith("9 (")
+
+
+def test_a_start_pose_that_a_run_would_refuse() -> None:
+    assert check_start_pose(KOCH).level is OK
+    finding = check_start_pose(KOCH.model_copy(update={"workspace": Workspace(x=(0, 1), y=(0, 1), z=(0.3, 1))}))
+    assert finding.level is FAIL
+    assert "workspace box, by" in finding.why
 
 
 def test_calibration_and_certificate(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import json
 import math
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import cast
 
 import numpy as np
@@ -19,10 +20,13 @@ from controller_plant import MODEL, STEP_NS, chunk, robot, sine
 from controller.authority import Engagement
 from controller.decide import Command, Decide, Inputs, State
 from controller.lockstep import warm_up
+from controller.wiring.child import Child
+from controller.workers.control_process import work
 from drivers.arm import BusFault
 from episodes.records import Driver, Flag, Mode, Order
-from spec.errors import MisfitError
-from spec.robot import ChunkMode
+from spec.errors import MisfitError, SpecError
+from spec.robot import ChunkMode, Collision, Workspace
+from spec.robotfile import load_robot
 
 GOLDEN = Path(__file__).parent / "golden_decide.json"
 PERIOD_NS = 5_000_000
@@ -142,6 +146,23 @@ def test_a_model_that_does_not_fit_is_refused_before_the_first_tick(tmp_path: Pa
     box = {"x": [-1, 1], "y": [-1, 1], "z": [-1, 1]}
     with pytest.raises(MisfitError, match="has no joint 'j1'"):
         Decide.of(robot(model=path, workspace=box))
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"workspace": Workspace(x=(-0.05, 0.4), y=(-0.25, 0.25), z=(0.2, 0.45))}, "the workspace box, by 140.6 mm"),
+        ({"collision": Collision(margin=0.05, table=True)}, "the collision check: forearm and gripper_base, by"),
+    ],
+)
+def test_a_start_pose_outside_the_envelope_is_refused_before_the_arm_is_touched(
+    changes: dict[str, object], says: str
+) -> None:
+    koch = load_robot(Path("robots/koch.yaml"))
+    Decide.of(koch).check_home()
+    child = SimpleNamespace(assignment=SimpleNamespace(robot=koch.model_copy(update=changes)))
+    with pytest.raises(SpecError, match=says):
+        work(cast(Child, child))
 
 
 class Watched(Decide):
