@@ -54,14 +54,14 @@ class Dictation:
         return self._crew.processes[RECORDER].refusal is not None
 
     def open(
-        self, path: Path, labels: Mapping[str, str], *, preroll_s: float = 0.0, rotate_mb: float | None = None
+        self, path: Path, labels: Mapping[str, str], *, from_ns: int | None = None, rotate_mb: float | None = None
     ) -> bool:
         """Have it open an episode; it answers ``opened`` or ``failed``. False: the disk has no room.
 
         Args:
             path: of the closed file.
             labels: free facts.
-            preroll_s: begin with so much of the past, as far as it is kept in memory [s].
+            from_ns: begin with the past from this instant on [ns], as far as it is kept in memory. None: with nothing.
             rotate_mb: go on in another file whenever one is this large; it says ``rotated``. None: never.
         """
         try:
@@ -69,8 +69,7 @@ class Dictation:
         except CadenzaError as error:
             self._say(str(error))
             return False
-        options = {"preroll_s": preroll_s, "rotate_mb": rotate_mb}
-        self._tell("open", **self._about(path, labels), **{name: value for name, value in options.items() if value})
+        self._tell("open", **self._about(path, labels), from_ns=from_ns, rotate_mb=rotate_mb)
         return True
 
     def close(self, outcome: str, termination: str, facts: dict[str, str], reward: float | None = None) -> None:

@@ -85,6 +85,7 @@ class Watch:
         """First chunk number nobody has used."""
         self.since_ns = 0
         """Instant of the first tick of the present mode [ns]."""
+        self._driver_since_ns = 0
         self.cause = ""
         """Of the newest fault: its name, and where it is, in the words of the control loop."""
         self.not_recovered: list[str] = []
@@ -121,12 +122,8 @@ class Watch:
 
     def _count(self, ticks: list[TickRecord]) -> None:
         batch = records_of(b"".join(map(bytes, ticks)))
-        others = np.flatnonzero(batch["mode"] != ticks[-1].mode)
-        before = None if self.tick is None else self.tick.mode
-        if len(others):
-            self.since_ns = int(batch["now_ns"][others[-1] + 1])
-        elif before != ticks[-1].mode:
-            self.since_ns = int(batch["now_ns"][0])
+        self.since_ns = self._began("mode", batch, self.since_ns)
+        self._driver_since_ns = self._began("driver", batch, self._driver_since_ns)
         self.tally.bus_errors += self._new_errors(batch)
         self.tick = ticks[-1]
         self.tally.ticks += len(ticks)
@@ -139,6 +136,14 @@ class Watch:
         for flag in Flag:
             if count := int(np.count_nonzero(batch["flags"] & int(flag))):
                 self.tally.flags[str(flag.name).lower()] += count
+
+    def _began(self, name: str, batch: Any, before_ns: int) -> int:
+        """Instant of the first tick that had what the newest has in this field, without a break [ns]."""
+        others = np.flatnonzero(batch[name] != batch[name][-1])
+        if len(others):
+            return int(batch["now_ns"][others[-1] + 1])
+        goes_on = self.tick is not None and getattr(self.tick, name) == batch[name][-1]
+        return before_ns if goes_on else int(batch["now_ns"][0])
 
     def _new_errors(self, batch: Any) -> int:
         """Failed exchanges since the tick before; each control process counts its own from the start, as its ticks."""
@@ -161,7 +166,12 @@ class Watch:
     @property
     def human(self) -> bool:
         """Whether a person drove at the newest tick."""
-        return self.tick is not None and self.tick.driver == Driver.HUMAN
+        return self.taken_ns is not None
+
+    @property
+    def taken_ns(self) -> int | None:
+        """Instant of the first tick at which the person who drives did [ns]; None while none does."""
+        return self._driver_since_ns if self.tick is not None and self.tick.driver == Driver.HUMAN else None
 
     @property
     def mode(self) -> Mode | None:

@@ -104,7 +104,7 @@ class Collector:
         run = self.run
         said = run.poll()
         now_s = time.monotonic()
-        for happened in (*self._sight.breaks(), *self.keeper.look(said, run.watch.human, now_s), *self._seen(now_s)):
+        for happened in (*self._sight.breaks(), *self.keeper.look(said, run.watch.taken_ns, now_s), *self._seen(now_s)):
             self.hear(happened)
         keys: list[Key | Reward] = [Key(name) for name in run.keys]
         run.keys.clear()

@@ -52,8 +52,8 @@ class Look(NamedTuple):
     """By the recorder."""
     heard: Happened | None
     """What that came to."""
-    human: bool
-    """A person drives."""
+    taken_ns: int | None
+    """Instant at which the person who drives took the arm [ns]; None: none does."""
     now_s: float
 
 
@@ -91,17 +91,17 @@ class Keeper:
         self._closing = True
         self._finish(verdict, facts, reward)
 
-    def look(self, said: list[dict[str, Any]], human: bool, now_s: float) -> list[Happened]:
+    def look(self, said: list[dict[str, Any]], taken_ns: int | None, now_s: float) -> list[Happened]:
         """Let time pass.
 
         Args:
             said: by the recorder.
-            human: a person drives.
+            taken_ns: instant at which the person who drives took the arm [ns]; None: none does.
             now_s: instant [s].
         """
         heard = self._tape.hear(said)
         self._take_files()
-        happened = self._between(Look(said, heard, human, now_s))
+        happened = self._between(Look(said, heard, taken_ns, now_s))
         if self._closing and self._tape.spool is Spool.BROKEN:
             self._tape.salvage()
             self._take_files()

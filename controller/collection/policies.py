@@ -16,6 +16,8 @@ from episodes.records import Order
 
 _MARK_S = 1.5
 """While the past is kept in memory, the state goes on record this often [s]: a file replays from the first in it."""
+_HEARD_S = 2.0
+"""A recorder hears of a takeover within this [s], or what is longest ago is not in its memory any more."""
 _SAVE_S = 60.0
 """Longest time until the recorder has written a highlight [s]: 400 MB at 10 MB/s take 40 s."""
 
@@ -44,7 +46,7 @@ class CorrectionKeeper(Keeper):
 
     def __init__(self, supervisor: Supervisor, keep: Keep, labels: Mapping[str, str]) -> None:
         super().__init__(supervisor, keep, labels)
-        self._ring = _Ring(supervisor, keep.before_s)
+        self._ring = _Ring(supervisor, keep.before_s + _HEARD_S)
         self._correction = Correction()
         self._running, self._parts = False, 0
 
@@ -63,17 +65,18 @@ class CorrectionKeeper(Keeper):
             self._correction = Correction()
         fits = True
         if self._running and self._tape.spool in {Spool.IDLE, Spool.OPEN}:
-            fits = self._cut(look.human, look.now_s)
+            fits = self._cut(look.taken_ns, look.now_s)
         return [Happened.DISK_FULL] if look.heard is Happened.DISK_FULL or not fits else []
 
-    def _cut(self, human: bool, now_s: float) -> bool:
+    def _cut(self, taken_ns: int | None, now_s: float) -> bool:
         """False where a correction begins that the disk has no room for."""
-        self._correction, do = cut(self._correction, human, self._keep.after_s, now_s)
-        if do is Cut.BEGIN:
+        self._correction, do = cut(self._correction, taken_ns is not None, self._keep.after_s, now_s)
+        if taken_ns is not None and do is Cut.BEGIN:
             name = f"episode-{self._number:06d}-correction-{self._parts:02d}.mcap"
             self._parts += 1
             labels = {**self._labels, "source": "intervention"}
-            return self._tape.open(self._run.episodes_folder / name, labels, preroll_s=self._keep.before_s)
+            from_ns = taken_ns - round(self._keep.before_s * 1e9)
+            return self._tape.open(self._run.episodes_folder / name, labels, from_ns=from_ns)
         if do is Cut.END:
             self._tape.close(Outcome.UNLABELLED, Termination.OPERATOR, {"source": "intervention"}, None)
         return True

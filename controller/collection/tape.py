@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from enum import Enum, auto
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -43,23 +44,22 @@ class Tape:
         """Records that never reached the recorder in it, by topic."""
         self._path = Path()
         self._since_s = 0.0
-        self._opening: dict[str, Any] | None = None
+        self._opening: Callable[[], bool] | None = None
+        """What the recorder is still to be asked, once it is there."""
 
     def open(
-        self, path: Path, labels: Mapping[str, str], *, preroll_s: float = 0.0, rotate_mb: float | None = None
+        self, path: Path, labels: Mapping[str, str], *, from_ns: int | None = None, rotate_mb: float | None = None
     ) -> bool:
         """Ask for a new recording; False where the disk has no room for one."""
         self._path, self.files, self.dropped = path, [], {}
-        options = {"preroll_s": preroll_s} if preroll_s else {}
-        if rotate_mb is not None:
-            options["rotate_mb"] = rotate_mb
+        asking = partial(self._run.recorder.open, path, labels, from_ns=from_ns, rotate_mb=rotate_mb)
         if not self._run.recorder.ready:
             # It has just died, and will be back; what was asked of the dead one is lost.
-            self._opening = {"path": path, "labels": labels, **options}
+            self._opening = asking
             self._at(Spool.OPENING)
             return True
         self._opening = None
-        fits = self._run.recorder.open(path, labels, **options)
+        fits = asking()
         self._at(Spool.OPENING if fits else Spool.IDLE)
         return fits
 
@@ -82,9 +82,9 @@ class Tape:
         for answer in said:
             heard = self._hear(answer) or heard
         if self.spool is Spool.OPENING and self._opening is not None and self._run.recorder.ready:
-            wanted, self._opening = self._opening, None
+            asking, self._opening = self._opening, None
             self._at(Spool.OPENING)
-            if not self._run.recorder.open(**wanted):
+            if not asking():
                 self._at(Spool.IDLE)
                 return Happened.DISK_FULL
         asked, waiting = self._opening is None, self.spool in {Spool.OPENING, Spool.CLOSING}

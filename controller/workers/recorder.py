@@ -105,10 +105,10 @@ class Recorder:
         """Keep the last ``seconds`` in memory from now on, in at most ``most_bytes``; 0 keeps nothing."""
         self._ring.bound(seconds, most_bytes)
 
-    def open(self, series: Series, header: Header, now_ns: int, preroll_s: float = 0.0) -> float:
-        """Begin a recording; returns how many seconds from before are in it.
+    def open(self, series: Series, header: Header, now_ns: int, from_ns: int | None = None) -> None:
+        """Begin a recording.
 
-        What was published before is not part of it, but for ``preroll_s`` seconds, as far as they are kept, and what
+        What came before is not part of it, but for what came at ``from_ns`` or later and is still kept, and what
         :class:`episodes.messages.Carried` says.
 
         Raises:
@@ -122,12 +122,10 @@ class Recorder:
             gaps.missing = 0  # what it saw last stays: a loss right at the beginning counts
         self._lost, self._shed, self._shed_lately = {}, {}, {}
         self._guard.begin()
-        from_ns = now_ns - round(preroll_s * 1e9) if preroll_s > 0 else now_ns + 1
-        carried, before = self._ring.since(from_ns)
+        carried, before = self._ring.since(now_ns + 1 if from_ns is None else from_ns)
         recording = Recording(series, replace(header, carried=carried), self._losses)
         recording.put(before)
         self._recording = recording
-        return min(preroll_s, self._ring.held_s(now_ns))
 
     def saved(self, path: Path, header: Header, now_ns: int) -> tuple[Recording, float]:
         """A recording of what is kept in memory, all of it still to be written; and how many seconds that is.

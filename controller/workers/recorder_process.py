@@ -2,9 +2,9 @@
 
 Commands, each answered:
 
-- ``{"do": "open", "path": ..., "labels": {...}}``: ``opened``. With ``"preroll_s"`` it begins with so much of what the
-  ring holds; with ``"rotate_mb"`` it goes on in the next file at that size and says ``rotated``; ``"manifest"`` is that
-  of the bundle that drives.
+- ``{"do": "open", "path": ..., "labels": {...}}``: ``opened``. With ``"from_ns"`` it begins with what the ring holds
+  from that instant on; with ``"rotate_mb"`` it goes on in the next file at that size and says ``rotated``;
+  ``"manifest"`` is that of the bundle that drives.
 - ``{"do": "close", "outcome": ..., "termination": ..., "facts": {...}, "reward": ...}``: ``closed``.
 - ``{"do": "ring", "seconds": ..., "megabytes": ...}``: keep the last seconds in memory; ``ring``.
 - ``{"do": "save", "path": ..., "labels": {...}, "manifest": ..., "outcome": ...}``: write them as an episode of their
@@ -107,7 +107,7 @@ class _Work:
     def _open(self, command: dict[str, Any], now_ns: int) -> None:
         rotate_mb = command.get("rotate_mb")
         series = Series(Path(command["path"]), None if rotate_mb is None else round(rotate_mb * 1e6))
-        self._recorder.open(series, self._labelled(command), now_ns, command.get("preroll_s", 0.0))
+        self._recorder.open(series, self._labelled(command), now_ns, command.get("from_ns"))
         self._child.say("opened", path=command["path"])
 
     def _labelled(self, command: dict[str, Any]) -> Header:

@@ -84,7 +84,7 @@ def test_every_recording_policy_by_command(rig: Rig, tmp_path: Path) -> None:
     early = rig.publish(100)
     # Before: what the ring holds. The answer to a command says that all published before it is in.
     path = tmp_path / "a.mcap"
-    assert rig.ask("opened", do="open", path=str(path), preroll_s=60.0, labels={"task": "x"}) == {
+    assert rig.ask("opened", do="open", path=str(path), from_ns=0, labels={"task": "x"}) == {
         "kind": "opened",
         "path": str(path),
     }
