@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from dynamixel_sdk import COMM_SUCCESS, Protocol2PacketHandler
+from dynamixel_sdk import COMM_RX_TIMEOUT, COMM_SUCCESS, Protocol2PacketHandler
 from dynamixel_sdk.protocol2_packet_handler import PKT_ERROR, PKT_LENGTH_H, PKT_LENGTH_L
 
 from drivers.arm import BusFault
@@ -53,6 +53,8 @@ class _Packets(Protocol2PacketHandler):  # type: ignore[misc]  # the SDK has no 
                 return answer, result
             if answer[PKT_LENGTH_L] + (answer[PKT_LENGTH_H] << 8) == _STATUS_OVERHEAD + self.length:
                 return answer, result
+            if port.isPacketTimeout():
+                return [], COMM_RX_TIMEOUT
 
 
 class ServoError(DeviceError):

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from drivers.arm import BusFault
 from drivers.dynamixel import DynamixelArm
-from drivers.dynamixel.bus import Bus
+from drivers.dynamixel.bus import Bus, ServoError
 from drivers.dynamixel.line import PATIENCE_NS
 from drivers.dynamixel.protocol import STATUS, packet, sync_read
 from drivers.dynamixel.sync import BusStatistics, SyncReader, wait_until_ns
@@ -130,6 +130,24 @@ def test_an_answer_of_another_length_is_passed_over(asked: str) -> None:
     line.delays = [0.005]
     line.send(sync_read(TABLE[asked].address, TABLE[asked].size, [1]))
     assert Bus(line, {}).read(1, TABLE["present_input_voltage"]) == 50
+
+
+class Babble(TimedLine):
+    """Says something faster than it can be listened to."""
+
+    def receive(self, deadline_ns: int, size: int = 4096) -> bytes:
+        assert self.now_ns() < deadline_ns + MS, "still listened to"
+        self.sleep_s(1e-5)
+        if not self.getBytesAvailable():
+            self._coming.insert(0, (self.now_ns(), packet(1, STATUS, bytes(2))))
+        return super().receive(deadline_ns, size)
+
+
+def test_a_line_that_never_stops_answering_something_else_is_given_up() -> None:
+    line = Babble({1: "XL330-M288"}, fast=False)
+    line.mute.add(1)
+    with pytest.raises(ServoError, match="does not answer"):
+        Bus(line, {}).read(1, TABLE["present_input_voltage"])
 
 
 def test_a_late_refusal_is_no_model() -> None:
