@@ -5,7 +5,8 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Sequence
-from typing import TypeVar
+from itertools import pairwise
+from typing import TypeVar, get_type_hints
 
 import tyro
 from pydantic import ValidationError
@@ -19,7 +20,16 @@ _EXAMPLE = re.compile(r"^[ ]*((?:cadenza|python -m) .*(?:\n[ ]*-.*)*)$", re.MULT
 
 
 def parse(args: type[_Args], argv: Sequence[str], command: str) -> _Args:
-    """Read ``argv`` into the dataclass ``args``; its docstring is the help text, each example on a line of its own."""
+    """Read ``argv`` into the dataclass ``args``; its docstring is the help text, each example on a line of its own.
+
+    Raises:
+        SpecError: an empty path, which would be the folder one is in.
+    """
+    paths = {f"--{name.replace('_', '-')}" for name, kind in get_type_hints(args).items() if "Path" in str(kind)}
+    for word, following in pairwise([*argv, "no value"]):
+        option, equals, value = word.partition("=")
+        if option in paths and not (value if equals else following):
+            raise SpecError(option, "", "is empty; the folder you are in is .")
     return tyro.cli(
         args,
         args=list(argv),

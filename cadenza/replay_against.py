@@ -27,7 +27,8 @@ from cadenza.replay_difference import (
     spans_of_a_person,
     summary,
 )
-from cadenza.replay_pictures import Apart, Line, draw_against, film
+from cadenza.replay_pictures import Apart, Line, draw_against
+from cadenza.report import FILM_FRAMES, film
 from controller.hindsight import explored
 from episodes.reader import read_episode
 from export.bundle import read_bundle
@@ -165,8 +166,9 @@ def _draw(one: Compared, labels: Sequence[str]) -> Any:
         # Against another bundle's log is against that bundle, which is shown.
         if difference.to != LOGGED or one.recorded_with in {None, difference.of}
     ]
-    strip_of = next((name for name, frames in episode.frames.items() if frames.jpeg), None)
+    camera = next((name for name, frames in episode.frames.items() if frames.jpeg), "")
     begin, end = (seconds[driven][0], seconds[driven][-1]) if driven.any() else (0.0, episode.duration_s)
+    shown = np.linspace(begin, end, FILM_FRAMES)
     return draw_against(
         f"{episode.path.name}: what {' and '.join(labels)} would have done",
         episode.joints,
@@ -174,7 +176,7 @@ def _draw(one: Compared, labels: Sequence[str]) -> Any:
         wanted,
         apart,
         spans_of_a_person(episode),
-        film(episode, strip_of or "", float(begin), float(end)),
+        film(episode, camera, shown * 1e9 + start_ns, shown),
     )
 
 

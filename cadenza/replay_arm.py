@@ -19,13 +19,14 @@ from cadenza.collecting.keys import TerminalKeys
 from cadenza.picture import save
 from cadenza.replay_deviation import Deviation, deviation_of, figures
 from cadenza.replay_motion import Recorded, at_limit, check_motion, motion_of
-from cadenza.replay_pictures import draw_deviation, film
+from cadenza.replay_pictures import draw_deviation
 from cadenza.replay_playing import SCENE, Playing, Watcher
+from cadenza.report import FILM_FRAMES, film
 from controller.recorded import kinematics_of
 from controller.session import EpisodeResult
 from controller.sources import playback_source
 from controller.supervisor import Supervisor
-from controller.workers.playback import PACE, Pace, write_motion
+from controller.workers.playback import write_motion
 from drivers.virtual import SimClient, VirtualRobot
 from episodes.outcome import Termination
 from episodes.reader import Episode, read_episode
@@ -144,19 +145,13 @@ def _draw(
     tool = report["deviation"]["tool_mm"]["measured"]
     apart = "" if tool["rms"] is None else f": tool {tool['rms']:.1f} mm rms, {tool['max']:.1f} mm at most"
     camera = next((name for name, frames in episode.frames.items() if frames.jpeg and again.frames.get(name)), "")
-    begin_s = (recorded.begin_ns - int(episode.ticks["now_ns"][0])) * 1e-9
     title = f"{episode.path.name} again at speed {report['speed']:g}{apart}"
-    strips = [film(episode, camera, begin_s, begin_s + recorded.motion.length_s)]
-    driven = again.ticks["now_ns"][0]
-    first = np.searchsorted(again.ticks["now_ns"], _begin_ns(again))
-    span = (again.ticks["now_ns"][[min(int(first), len(again.ticks) - 1), -1]] - driven) * 1e-9
-    strips.append(film(again, camera, float(span[0]), float(span[1])))
+    shown = np.linspace(deviation.seconds[0], deviation.seconds[-1], FILM_FRAMES)
+    strips = [
+        film(episode, camera, recorded.begin_ns + shown * 1e9, shown),
+        film(again, camera, np.interp(shown, deviation.seconds, deviation.now_ns), shown),
+    ]
     save(draw_deviation(title, episode.joints, deviation, strips), path)
-
-
-def _begin_ns(again: Episode) -> int:
-    paces = [Pace(**json.loads(event.text)) for event in again.events if event.kind == PACE]
-    return next((pace.at_ns for pace in paces if pace.to > 0.0), int(again.ticks["now_ns"][0]))
 
 
 def _print(report: Mapping[str, Any], console: Console) -> None:

@@ -24,6 +24,8 @@ class Deviation:
 
     seconds: Float
     """Time of the recording [s], shape (ticks,); stands still in a pause."""
+    now_ns: Float
+    """Instant of each tick [ns], shape (ticks,)."""
     logged: Float
     """Measured then [rad], shape (ticks, joints)."""
     measured: Float
@@ -58,7 +60,7 @@ def deviation_of(episode: Episode, recorded: Recorded, again: Episode, kinematic
     if kinematics is not None:
         tool[:, 0] = _apart_mm(kinematics, measured, logged)
         tool[:, 1] = _apart_mm(kinematics, sent, logged_sent)
-    return Deviation(at, logged, measured, logged_sent, sent, tool)
+    return Deviation(at, ticks["now_ns"].astype(np.float64), logged, measured, logged_sent, sent, tool)
 
 
 def figures(deviation: Deviation, joints: tuple[str, ...]) -> dict[str, Any]:

@@ -11,12 +11,8 @@ from matplotlib.figure import Figure, SubFigure
 
 from cadenza.picture import FAINT, HUES, INK, FilmStrip, clean, draw_film, house_style
 from cadenza.replay_deviation import Deviation
-from episodes.reader import Episode
 from spec.arrays import Float
-from spec.manifest import ImageInput
-from spec.observation import decode_jpeg, policy_image
 
-_FRAMES = 6
 _SMALLEST = 1e-2
 """Below this many encoder ticks a difference is drawn as none."""
 
@@ -103,17 +99,6 @@ def draw_deviation(title: str, names: Sequence[str], deviation: Deviation, strip
         for panel, strip, of in zip(films, strips, ("recorded", "replayed"), strict=True):
             draw_film(panel, FilmStrip(f"{of}: {strip.camera}", strip.times, strip.images))
     return figure
-
-
-def film(episode: Episode, camera: str, begin_s: float, end_s: float) -> FilmStrip:
-    """Frames of one camera, evenly spread [s since the first tick]."""
-    frames = episode.frames.get(camera)
-    if frames is None or not frames.jpeg or not len(episode.ticks):
-        return FilmStrip(camera, (), [])
-    seconds = (frames.captured_ns - episode.ticks["now_ns"][0]) * 1e-9
-    chosen = np.unique(np.clip(np.searchsorted(seconds, np.linspace(begin_s, end_s, _FRAMES)), 0, len(frames) - 1))
-    images = [policy_image(decode_jpeg(frames.jpeg[index]), ImageInput(height=240, width=320)) for index in chosen]
-    return FilmStrip(camera, tuple(float(seconds[index]) for index in chosen), images)
 
 
 def _joints(

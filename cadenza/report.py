@@ -17,7 +17,8 @@ from spec.arrays import Float
 from spec.manifest import ImageInput
 from spec.observation import decode_jpeg, policy_image
 
-_STRIP_FRAMES = 6
+FILM_FRAMES = 6
+"""So many frames go beside each other."""
 
 
 def lateness_us(episode: Episode) -> Float:
@@ -91,14 +92,29 @@ def joint_trace(episode: Episode) -> JointTrace:
 
 def film_strip(episode: Episode, camera: str) -> FilmStrip:
     """A few frames of one camera, evenly spread over the time the policy drove."""
-    frames, driven = episode.frames[camera], episode.ticks["now_ns"][episode.ticks["mode"] == Mode.POLICY]
-    if not len(frames) or not len(driven):
+    driven = episode.ticks["now_ns"][episode.ticks["mode"] == Mode.POLICY]
+    if not len(driven):
         return FilmStrip(camera, (), [])
-    wanted = np.linspace(driven[0], driven[-1], _STRIP_FRAMES)
-    chosen = np.unique(np.clip(np.searchsorted(frames.captured_ns, wanted), 0, len(frames) - 1))
+    wanted_ns = np.linspace(driven[0], driven[-1], FILM_FRAMES)
+    return film(episode, camera, wanted_ns, (wanted_ns - driven[0]) * 1e-9)
+
+
+def film(episode: Episode, camera: str, wanted_ns: Float, seconds: Float) -> FilmStrip:
+    """Frames of one camera, each the first from an instant on.
+
+    Args:
+        episode: with pictures.
+        camera: one that it need not have.
+        wanted_ns: instants, rising [ns], shape (n,).
+        seconds: what they are called [s], shape (n,).
+    """
+    frames = episode.frames.get(camera)
+    if frames is None or not frames.jpeg:
+        return FilmStrip(camera, (), [])
+    of_each = np.clip(np.searchsorted(frames.captured_ns, wanted_ns), 0, len(frames) - 1)
+    chosen, first = np.unique(of_each, return_index=True)
     images = [policy_image(decode_jpeg(frames.jpeg[index]), ImageInput(height=240, width=320)) for index in chosen]
-    times = tuple(float(frames.captured_ns[index] - driven[0]) * 1e-9 for index in chosen)
-    return FilmStrip(camera, times, images)
+    return FilmStrip(camera, tuple(seconds[first].tolist()), images)
 
 
 def _inference_ms(episode: Episode) -> list[float]:

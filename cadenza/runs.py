@@ -15,7 +15,7 @@ def answering(folder: Path = RUNS) -> list[Path]:
     """Folders of runs that are on, the newest first."""
     found = [path for depth in range(1, _DEEPEST + 1) for path in folder.glob("/".join(["*"] * depth) + f"/{SOCKET}")]
     newest = sorted(found, key=_made, reverse=True)
-    return [path.parent for path in newest if _answers(path.parent)]
+    return [path.parent for path in newest if is_there(path.parent)]
 
 
 def _made(path: Path) -> float:
@@ -25,7 +25,8 @@ def _made(path: Path) -> float:
         return 0.0
 
 
-def _answers(folder: Path) -> bool:
+def is_there(folder: Path) -> bool:
+    """Whether a run is on in the folder, also one that hangs."""
     try:
         return is_on(folder)
     except OSError:
@@ -44,12 +45,14 @@ def the_run(named: str | None) -> Path:
         CadenzaError: it is not on, or none is, or several are; says which are.
     """
     folder = Path(named) if named else None
-    if folder is not None and folder.is_dir() and _answers(folder):
+    if folder is not None and folder.is_dir() and is_there(folder):
         return folder
     others = answering()
     if named is None and len(others) == 1:
         return others[0]
     on = ", ".join(map(str, others)) or f"none under {RUNS}/"
+    if named is None and not others:
+        raise CadenzaError(f"no run is on under {RUNS}/; one that is elsewhere is named by its folder")
     if named is None:
         raise CadenzaError(f"say which run; on are: {on}")
     if folder is None or not folder.is_dir():

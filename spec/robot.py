@@ -161,9 +161,9 @@ class Camera(Section):
 
     source: str
     """Stable device path (/dev/v4l/by-id/...) or URL."""
-    width: PositiveInt = 640
-    height: PositiveInt = 480
-    fps: PositiveFloat = 30.0
+    width: int = Field(default=640, ge=16, le=8192)
+    height: int = Field(default=480, ge=16, le=8192)
+    fps: float = Field(default=30.0, gt=0.0, le=1000.0)
     stale_after_ms: PositiveFloat = 250.0
     """A frame older than this no longer counts as sight; the policy is not asked with it."""
     jpeg_quality: int = Field(default=90, ge=1, le=100)
@@ -360,8 +360,8 @@ class Robot(Section):
     """A whole robot file."""
 
     version: int = Field(default=1, ge=1, le=1)
-    name: str = Field(max_length=100)
-    """Also part of file names, of which Linux takes 255 bytes."""
+    name: str = Field(max_length=100, pattern=r"^[^/\x00-\x1f\x7f]+$")
+    """Also part of file names, of which Linux takes 255 bytes and no slash."""
     follower: Arm
     leader: Arm | None = None
     cameras: dict[str, Camera] = Field(default_factory=dict)

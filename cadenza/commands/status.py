@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,7 +17,7 @@ from rich.text import Text
 
 from cadenza.arguments import parse
 from cadenza.collecting.view import times
-from cadenza.runs import the_newest_run, the_run
+from cadenza.runs import is_there, the_newest_run, the_run
 from controller.desk import answer
 from spec.errors import CadenzaError
 
@@ -31,7 +32,8 @@ _LOUD_S = 2.0
 class Args:
     """How a run is: what the arm does and who drives it, a fault and its cause, timing, processes, what to do next.
 
-    Exit status: 0 the arm moves, or can be started; 1 it holds for a person.
+    Exit status: 0 the arm moves, or can be started; 1 it holds for a person; 2 there is no run, or it does not answer.
+    With --watch that of the last look.
 
     cadenza status
     cadenza status runs/run-20260101-120000 --watch
@@ -66,24 +68,38 @@ def _verdict(seen: dict[str, Any]) -> int:
 
 
 def _watch(run: Path, args: Args) -> int:
+    """Raises CadenzaError: the run is on, but does not answer any more."""
     seen = _ask(run)
-    if args.json:
-        while True:
-            print(json.dumps(seen), flush=True)
-            time.sleep(_REFRESH_S)
-            seen = _ask(run)
     console = Console()
-    with Live(console=console, auto_refresh=False) as live:
+    with _lines() if args.json else _screen(console) as show:
         try:
             while True:
-                live.update(Text("\n".join(told(seen))), refresh=True)
+                show(seen)
                 time.sleep(_REFRESH_S)
                 seen = _ask(run)
         except KeyboardInterrupt:
             return _verdict(seen)
-        except CadenzaError as error:  # it ended
-            console.print(str(error), markup=False, highlight=False)
-            return _verdict(seen)
+        except CadenzaError:
+            if is_there(run):
+                raise
+    if not args.json:
+        console.print(f"{run}: the run ended", markup=False, highlight=False)
+    return _verdict(seen)
+
+
+@contextmanager
+def _lines() -> Iterator[Callable[[dict[str, Any]], None]]:
+    """Shows a JSON document a line."""
+    yield lambda seen: print(json.dumps(seen), flush=True)
+
+
+@contextmanager
+def _screen(console: Console) -> Iterator[Callable[[dict[str, Any]], None]]:
+    """Shows the newest in the place of the one before."""
+    with Live(console=console, auto_refresh=False) as live:
+        yield lambda seen: live.update(Text("\n".join(told(seen))), refresh=True)
+    if not console.is_terminal:
+        console.print()  # rich ends a line only where it may have to go back to it
 
 
 def told(seen: dict[str, Any]) -> Iterator[str]:

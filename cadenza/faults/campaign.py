@@ -78,8 +78,12 @@ class Journal:
         return found
 
     def add(self, result: Result) -> None:
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(result.as_dict()) + "\n")
+        """Raises OSError: as the file system says."""
+        try:
+            with self._path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(result.as_dict()) + "\n")
+        except OSError as error:  # a full disk says no name
+            raise OSError(error.errno, error.strerror, str(self._path)) from None
 
 
 def result_of(case: Case, robot: Robot) -> Result:

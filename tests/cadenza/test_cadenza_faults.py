@@ -320,6 +320,12 @@ def test_a_campaign_goes_on_where_it_was(tmp_path: Path) -> None:
     assert journal.read() == [result]
 
 
+def test_a_disk_that_is_full_is_named_by_what_is_on_it() -> None:
+    case = Case(3, 5, Setting.LOCKSTEP, (Trouble("stall", 1.5, 0.0, {"ms": 80.0}),))
+    with pytest.raises(OSError, match="No space left on device: '/dev/full'"):
+        Journal(Path("/dev/full")).add(Result(case, {}, (), 4.2, 130))
+
+
 def _live(robot: Robot) -> LiveEvidence:
     looks = np.arange(10) * 0.02
     joints = np.zeros((10, 6))

@@ -192,6 +192,7 @@ def test_deviation_is_taken_at_the_same_time_of_the_recording(recording: Path, r
     again = read_episode(write_wave(tmp_path / "again.mcap", robot, off, at, events))
     episode = read_episode(recording)
     deviation = deviation_of(episode, motion_of(episode, 0.5), again, None)
+    assert np.abs(at((deviation.now_ns - START_NS) * 1e-9) - deviation.seconds).max() < 1e-6, "whichever was paused"
     found = figures(deviation, episode.joints)
     measured = {name: row["measured_rad"]["max"] for name, row in found["joints"].items()}
     assert measured.pop("shoulder_lift") == pytest.approx(0.002, abs=1e-4)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cadenza.report import limited_share, summarise
+import numpy as np
+
+from cadenza.report import film, limited_share, summarise
 from episodes.outcome import Outcome, Termination
 from episodes.reader import read_episode
 from episodes.records import Flag, Mode, TickRecord
 from episodes.writer import EpisodeWriter, Header
+from spec.observation import encode_jpeg
 from spec.robotfile import load_robot
 
 
@@ -23,3 +26,18 @@ def test_only_the_policys_ticks_count_as_limited(tmp_path: Path) -> None:
     episode = read_episode(tmp_path / "a.mcap", ())
     assert limited_share([episode, episode]) == 2 / 8
     assert summarise([episode])["limited_share"] == 2 / 8
+
+
+def test_a_film_shows_what_was_to_be_seen_from_each_instant_on(tmp_path: Path) -> None:
+    robot = load_robot(Path("robots/virtual.yaml"))
+    with EpisodeWriter(tmp_path / "a.mcap", Header(robot)) as writer:
+        writer.tick(TickRecord(tick=0, now_ns=1000, joints=6))
+        for number in range(5):
+            grey = encode_jpeg(np.full((48, 64, 3), 40 * number, np.uint8), 90)
+            writer.frame("top", grey, 1000 + 100 * number, number)
+        writer.close(Outcome.SUCCESS, Termination.DONE)
+    episode = read_episode(tmp_path / "a.mcap")
+    strip = film(episode, "top", np.array([1000.0, 1101.0, 1150.0, 9000.0]), np.array([0.0, 0.1, 0.15, 8.0]))
+    assert strip.times == (0.0, 0.1, 8.0)
+    assert [round(float(image.mean()), -1) for image in strip.images] == [0, 80, 160]
+    assert film(episode, "none", np.array([1000.0]), np.array([0.0])).images == []

@@ -16,6 +16,7 @@ from cadenza.cli import main
 from cadenza.commands.status import span, told
 from cadenza.runs import answering
 from controller.reception import Reception
+from spec.errors import CadenzaError
 
 
 def _process(**changed: Any) -> dict[str, Any]:
@@ -115,7 +116,7 @@ def test_nobody_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
     monkeypatch.chdir(tmp_path)
     for command in ("status", "recover"):
         assert main([command]) == 2
-        assert "none under runs/" in capsys.readouterr().err
+        assert "no run is on under runs/" in capsys.readouterr().err
         assert main([command, "nowhere"]) == 2
         assert "no such folder" in capsys.readouterr().err
 
@@ -204,6 +205,47 @@ def test_a_run_that_lets_nobody_in_is_on_and_hangs(
         assert main(["status"]) == 2
         assert "lets nobody in" in capsys.readouterr().err
     assert answering() == []
+
+
+@pytest.mark.parametrize("json_too", [False, True])
+@pytest.mark.parametrize(("newest", "ended"), [(WELL, 0), (SEEN, 1)])
+def test_who_watches_a_run_that_ends_leaves_with_the_last_look(
+    newest: dict[str, Any],
+    ended: int,
+    json_too: bool,
+    begin: Begin,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    run = begin("a", newest)
+    monkeypatch.setattr("cadenza.commands.status._REFRESH_S", 0.01)
+    monkeypatch.setattr("cadenza.commands.status.is_there", lambda _: False)
+    answers = iter([newest, newest])
+    monkeypatch.setattr("cadenza.commands.status.answer", lambda *_: _next(answers))
+    assert main(["status", str(run), "--watch", *["--json"] * json_too]) == ended
+    out = capsys.readouterr().out
+    if json_too:
+        assert [json.loads(line) for line in out.splitlines()] == [newest, newest]
+    else:
+        assert out.splitlines()[-1] == "runs/a: the run ended"
+
+
+def test_a_run_that_hangs_while_it_is_watched_has_not_ended(
+    begin: Begin, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = begin("a", WELL)
+    monkeypatch.setattr("cadenza.commands.status._REFRESH_S", 0.01)
+    answers = iter([WELL])
+    monkeypatch.setattr("cadenza.commands.status.answer", lambda *_: _next(answers))
+    assert main(["status", str(run), "--watch"]) == 2
+    assert "does not answer" in capsys.readouterr().err
+
+
+def _next(answers: Iterator[dict[str, Any]]) -> dict[str, Any]:
+    try:
+        return next(answers)
+    except StopIteration:
+        raise CadenzaError("it does not answer") from None
 
 
 def test_a_loop_that_is_no_more_does_not_look_alive() -> None:
