@@ -5,15 +5,18 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Sequence
-from itertools import pairwise
-from typing import TypeVar, get_type_hints
+from pathlib import Path
+from typing import TypeVar
 
 import tyro
 from pydantic import ValidationError
+from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
 from spec.errors import CadenzaError, SpecError
 
 _Args = TypeVar("_Args")
+_KINDS = ConstructorRegistry()
+"""How some types are read otherwise than by tyro."""
 _PREFIX = "--robot."
 _EXAMPLE = re.compile(r"^[ ]*((?:cadenza|python -m) .*(?:\n[ ]*-.*)*)$", re.MULTILINE)
 """With the lines that it goes on in, which begin with an option."""
@@ -25,18 +28,34 @@ def parse(args: type[_Args], argv: Sequence[str], command: str) -> _Args:
     Raises:
         SpecError: an empty path, which would be the folder one is in.
     """
-    paths = {f"--{name.replace('_', '-')}" for name, kind in get_type_hints(args).items() if "Path" in str(kind)}
-    for word, following in pairwise([*argv, "no value"]):
-        option, equals, value = word.partition("=")
-        if option in paths and not (value if equals else following):
-            raise SpecError(option, "", "is empty; the folder you are in is .")
     return tyro.cli(
         args,
         args=list(argv),
         prog=f"cadenza {command}",
         description=_help_text(args.__doc__ or ""),
         config=(tyro.conf.EnumChoicesFromValues, tyro.conf.FlagCreatePairsOff),
+        registry=_KINDS,
     )
+
+
+@_KINDS.primitive_rule
+def _paths(kind: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Path] | None:
+    if kind.type is not Path:
+        return None
+    return PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="PATH",
+        instance_from_str=lambda words: _path(words[0]),
+        is_instance=lambda given: isinstance(given, Path),
+        str_from_instance=lambda path: [str(path)],
+    )
+
+
+def _path(text: str) -> Path:
+    """Raises SpecError: an unset variable of a shell, which :class:`Path` takes for the folder one is in."""
+    if not text:
+        raise SpecError("PATH", text, "is empty; the folder you are in is .")
+    return Path(text)
 
 
 def refusal(error: ValidationError) -> CadenzaError:

@@ -33,11 +33,11 @@ class JointTrace:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FilmStrip:
-    """Frames of one camera, RGB (height, width, 3), with their times [s] since the episode began."""
+    """Frames of one camera, RGB (height, width, 3), with their times [s]; None where it took none then."""
 
     camera: str
     times: tuple[float, ...]
-    images: Sequence[Bytes]
+    images: Sequence[Bytes | None]
 
 
 def draw_run(
@@ -139,8 +139,9 @@ def draw_film(figure: SubFigure, strip: FilmStrip) -> None:
     for axes in panels:
         axes.set_axis_off()
     for axes, image, time in zip(panels, strip.images, strip.times, strict=False):
-        axes.imshow(image)
-        axes.set_title(f"{strip.camera}  {time:.1f} s", loc="left", fontsize=8)
+        if image is not None:
+            axes.imshow(image)
+        axes.set_title(f"{strip.camera}  {time:.1f} s{': none' * (image is None)}", loc="left", fontsize=8)
 
 
 def clean(axes: Axes) -> None:

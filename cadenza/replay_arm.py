@@ -149,7 +149,8 @@ def _draw(
     shown = np.linspace(deviation.seconds[0], deviation.seconds[-1], FILM_FRAMES)
     strips = [
         film(episode, camera, recorded.begin_ns + shown * 1e9, shown),
-        film(again, camera, np.interp(shown, deviation.seconds, deviation.now_ns), shown),
+        # Whoever takes the arm over goes back to where the motion was left.
+        film(again, camera, np.interp(shown, np.maximum.accumulate(deviation.seconds), deviation.now_ns), shown),
     ]
     save(draw_deviation(title, episode.joints, deviation, strips), path)
 

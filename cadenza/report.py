@@ -19,6 +19,7 @@ from spec.observation import decode_jpeg, policy_image
 
 FILM_FRAMES = 6
 """So many frames go beside each other."""
+_FILM_APART_NS = 200_000_000
 
 
 def lateness_us(episode: Episode) -> Float:
@@ -100,7 +101,8 @@ def film_strip(episode: Episode, camera: str) -> FilmStrip:
 
 
 def film(episode: Episode, camera: str, wanted_ns: Float, seconds: Float) -> FilmStrip:
-    """Frames of one camera, each the first from an instant on.
+    """Frames of one camera, each the first from an instant on, or the last of all; none where that is long before or
+    after it.
 
     Args:
         episode: with pictures.
@@ -111,10 +113,14 @@ def film(episode: Episode, camera: str, wanted_ns: Float, seconds: Float) -> Fil
     frames = episode.frames.get(camera)
     if frames is None or not frames.jpeg:
         return FilmStrip(camera, (), [])
-    of_each = np.clip(np.searchsorted(frames.captured_ns, wanted_ns), 0, len(frames) - 1)
-    chosen, first = np.unique(of_each, return_index=True)
-    images = [policy_image(decode_jpeg(frames.jpeg[index]), ImageInput(height=240, width=320)) for index in chosen]
-    return FilmStrip(camera, tuple(seconds[first].tolist()), images)
+    chosen = np.clip(np.searchsorted(frames.captured_ns, wanted_ns), 0, len(frames) - 1)
+    near = np.abs(frames.captured_ns[chosen] - wanted_ns) <= _FILM_APART_NS
+    size = ImageInput(height=240, width=320)
+    images = [
+        policy_image(decode_jpeg(frames.jpeg[index]), size) if shown else None
+        for index, shown in zip(chosen, near, strict=True)
+    ]
+    return FilmStrip(camera, tuple(seconds.tolist()), images)
 
 
 def _inference_ms(episode: Episode) -> list[float]:

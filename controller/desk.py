@@ -113,10 +113,10 @@ class Desk:
 
     def close(self) -> None:
         """Nobody is heard any more."""
+        self._listening.close()  # first: who loses its link looks whether anybody is here
         for client in self._clients:
             client.link.close()
         self._clients.clear()
-        self._listening.close()
         if self.trouble is None:
             self._path.unlink(missing_ok=True)
         os.close(self._lock)  # last: from now on the next run may have the folder
@@ -248,7 +248,7 @@ def answers(
                 silence_s = timeout_s
                 link.settimeout(silence_s)
         except TimeoutError:
-            why = f"the run has not answered for {silence_s:g} s; it is starting, or hangs"
+            why = f"the run has not answered for {silence_s:g} s; it is starting or ending, or hangs"
             raise CadenzaError(f"{folder}: {why}") from None
         except (OSError, ValueError):
             return

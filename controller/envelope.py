@@ -122,7 +122,7 @@ class Envelope:
         everything."""
         room = self._around.room(pose, self._around.everything)
         worst = int(room.argmin())
-        return None if room[worst] >= 0.0 else (self._around.name(worst), -float(room[worst]))
+        return None if room[worst] >= -ROUNDING else (self._around.name(worst), -float(room[worst]))
 
     def follow(self, now: Commanded, asked: Motion, *, gentle: bool = False) -> Step:
         """One period from ``now`` towards ``asked``; brakes where that is not a number or not possible."""

@@ -93,6 +93,8 @@ class Kinematics:
 
 
 def _compiled(model: Path, table: bool) -> Any:
+    # Else a file that is none leaves MUJOCO_LOG.TXT in the folder one is in; what counts is raised besides.
+    mujoco.set_mju_user_warning(lambda _: None)
     try:
         drawing = mujoco.MjSpec.from_file(str(model))
         if table:

@@ -163,8 +163,8 @@ class Camera(Section):
     """Stable device path (/dev/v4l/by-id/...) or URL."""
     width: int = Field(default=640, ge=16, le=8192)
     height: int = Field(default=480, ge=16, le=8192)
-    fps: float = Field(default=30.0, gt=0.0, le=1000.0)
-    stale_after_ms: PositiveFloat = 250.0
+    fps: float = Field(default=30.0, ge=0.1, le=1000.0)
+    stale_after_ms: float = Field(default=250.0, gt=0.0, le=60_000.0)
     """A frame older than this no longer counts as sight; the policy is not asked with it."""
     jpeg_quality: int = Field(default=90, ge=1, le=100)
     """Quality at which frames are logged. The policy sees the same bytes."""

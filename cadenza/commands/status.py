@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -71,7 +71,7 @@ def _watch(run: Path, args: Args) -> int:
     """Raises CadenzaError: the run is on, but does not answer any more."""
     seen = _ask(run)
     console = Console()
-    with _lines() if args.json else _screen(console) as show:
+    with nullcontext(_line) if args.json else _screen(console) as show:
         try:
             while True:
                 show(seen)
@@ -87,10 +87,8 @@ def _watch(run: Path, args: Args) -> int:
     return _verdict(seen)
 
 
-@contextmanager
-def _lines() -> Iterator[Callable[[dict[str, Any]], None]]:
-    """Shows a JSON document a line."""
-    yield lambda seen: print(json.dumps(seen), flush=True)
+def _line(seen: dict[str, Any]) -> None:
+    print(json.dumps(seen), flush=True)
 
 
 @contextmanager

@@ -55,11 +55,12 @@ class Ring:
             self._before.see((message,))
 
     def since(self, from_ns: int) -> Cut:
-        """What came at ``from_ns`` or later and is still there."""
+        """What came at ``from_ns`` or later, or is of a later instant, and is still there: whoever waited for the disk
+        takes in what came meanwhile as if it had come before."""
         before = Carried(self._before.messages())
         messages = []
         for came_ns, _, message in self._kept:
-            if came_ns >= from_ns:
+            if max(came_ns, message.time_ns) >= from_ns:
                 messages.append(message)
             else:
                 before.see((message,))

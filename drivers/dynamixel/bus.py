@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from dynamixel_sdk import COMM_RX_TIMEOUT, COMM_SUCCESS, Protocol2PacketHandler
-from dynamixel_sdk.protocol2_packet_handler import PKT_ERROR, PKT_LENGTH_H, PKT_LENGTH_L
+from dynamixel_sdk.protocol2_packet_handler import PKT_ERROR, PKT_ID, PKT_LENGTH_H, PKT_LENGTH_L
 
 from drivers.arm import BusFault
 from drivers.dynamixel.line import PATIENCE_NS, Line, PortGoneError
@@ -36,22 +36,25 @@ _READ_ALL_NS = 5_000_000_000
 
 
 class _Packets(Protocol2PacketHandler):  # type: ignore[misc]  # the SDK has no types
-    """The SDK's, but deaf to answers of another length than the one asked for.
+    """The SDK's, but deaf to answers of another servo or another length than asked for, and only until the deadline.
 
     Answers do not say what they answer, and a late one would pass for that to the next question: a position for a
     model. A servo answers in the order asked, so once a ping, which alone is answered by three bytes, is answered,
     nothing older is under way.
     """
 
+    servo = 0
+    """Who is asked."""
     length = 0
     """Data bytes of the answer asked for; refusals have none."""
 
     def rxPacket(self, port: Line, fast_option: bool) -> tuple[list[int], int]:  # noqa: N802  the SDK's name
         while True:
             answer, result = super().rxPacket(port, fast_option)
-            if result != COMM_SUCCESS or answer[PKT_ERROR] & ~ALERT:
+            if result != COMM_SUCCESS:
                 return answer, result
-            if answer[PKT_LENGTH_L] + (answer[PKT_LENGTH_H] << 8) == _STATUS_OVERHEAD + self.length:
+            as_long = answer[PKT_LENGTH_L] + (answer[PKT_LENGTH_H] << 8) == _STATUS_OVERHEAD + self.length
+            if answer[PKT_ID] == self.servo and (as_long or answer[PKT_ERROR] & ~ALERT):
                 return answer, result
             if port.isPacketTimeout():
                 return [], COMM_RX_TIMEOUT
@@ -79,7 +82,7 @@ class Bus:
     def ping(self, servo: int, attempts: int = ATTEMPTS) -> int | None:
         """Model number, or None where nobody answers."""
         for attempt in range(attempts):
-            self._expect(_PING_LENGTH)
+            self._expect(servo, _PING_LENGTH)
             number, result, error = self._packets.ping(self.port, servo)
             if result == COMM_SUCCESS and not error & ~ALERT:
                 self._forget_late_answers(attempt)
@@ -114,7 +117,7 @@ class Bus:
         """``size`` bytes of the control table at ``address``."""
         refusal = 0
         for attempt in range(ATTEMPTS):
-            self._expect(size)
+            self._expect(servo, size)
             data, result, error = self._packets.readTxRx(self.port, servo, address, size)
             refusal = error & ~ALERT
             if result == COMM_SUCCESS and not refusal:
@@ -128,7 +131,7 @@ class Bus:
         """Write one register and have the write acknowledged (status return level 2)."""
         refusal = 0
         for attempt in range(ATTEMPTS):
-            self._expect(0)
+            self._expect(servo, 0)
             data = list(register.encode(value))
             result, error = self._packets.writeTxRx(self.port, servo, register.address, register.size, data)
             refusal = error & ~ALERT
@@ -181,17 +184,17 @@ class Bus:
     def reboot(self, servo: int) -> None:
         """Restart one servo; it answers again about half a second later, torque off."""
         for attempt in range(ATTEMPTS):
-            self._expect(0)
+            self._expect(servo, 0)
             result, error = self._packets.reboot(self.port, servo)
             if result == COMM_SUCCESS and not error & ~ALERT:
                 self._forget_late_answers(attempt)
                 return
         raise self._error(servo, "reboot", 0)
 
-    def _expect(self, length: int) -> None:
-        """Before a transaction that is answered by ``length`` data bytes."""
+    def _expect(self, servo: int, length: int) -> None:
+        """Before a transaction that ``servo`` answers by ``length`` data bytes."""
         self.port.is_using = False
-        self._packets.length = length
+        self._packets.servo, self._packets.length = servo, length
 
     def _forget_late_answers(self, retries: int) -> None:
         """After a retry: what answered may be the late answer to an earlier try, and that to the retry still be under

@@ -93,7 +93,7 @@ class Squeeze:
     """
 
     def __init__(self, ends: tuple[float, float]) -> None:
-        wide, shut = wide_and_shut(ends)
+        wide, shut = _wide_and_shut(ends)
         self._towards_shut = math.copysign(1.0, shut - wide)
         self._told = deque[tuple[int, float]]()
 
@@ -126,11 +126,11 @@ def closure(position: float, ends: tuple[float, float]) -> float:
         position: joint angle [rad].
         ends: of its travel [rad]. It is shut at the end that is nearer to zero.
     """
-    wide, shut = wide_and_shut(ends)
+    wide, shut = _wide_and_shut(ends)
     return (position - wide) / (shut - wide)
 
 
-def wide_and_shut(ends: tuple[float, float]) -> tuple[float, float]:
+def _wide_and_shut(ends: tuple[float, float]) -> tuple[float, float]:
     """A gripper's ends of travel [rad], the open one first. It is shut at the end that is nearer to zero."""
     low, high = ends
     return (low, high) if abs(high) < abs(low) else (high, low)

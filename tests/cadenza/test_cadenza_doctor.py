@@ -325,6 +325,7 @@ def test_a_start_pose_that_a_run_would_refuse() -> None:
     finding = check_start_pose(KOCH.model_copy(update={"workspace": Workspace(x=(0, 1), y=(0, 1), z=(0.3, 1))}))
     assert finding.level is FAIL
     assert "workspace box, by" in finding.why
+    assert check_start_pose(KOCH.model_copy(update={"model": Path("/none.xml")})).name == "model"
 
 
 def test_calibration_and_certificate(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -498,7 +499,7 @@ def test_rules_are_written_where_they_were_asked_for(
     ("adapter", "file", "says"),
     [
         (False, "cadenza.rules", "--write-udev: there is nothing to write"),
-        (True, "", "--write-udev: '.': is a folder"),
+        (True, ".", "is a folder; name a file"),
     ],
 )
 def test_rules_that_say_nothing_or_have_no_name_are_not_written(
@@ -512,8 +513,8 @@ def test_rules_that_say_nothing_or_have_no_name_are_not_written(
     if adapter:
         usb(tmp_path, "ttyUSB0", "FT8A", "16")
     monkeypatch.setattr("cadenza.commands.doctor.ROOT", tmp_path)
-    rules = tmp_path / file if file else Path()
-    assert main(["doctor", "--config", "robots/koch.yaml", "--write-udev", str(rules) if file else ""]) == 2
+    rules = tmp_path / file
+    assert main(["doctor", "--config", "robots/koch.yaml", "--write-udev", str(rules)]) == 2
     captured = capsys.readouterr()
     assert says in captured.err
     assert "sudo" not in captured.out

@@ -34,10 +34,11 @@ def test_a_film_shows_what_was_to_be_seen_from_each_instant_on(tmp_path: Path) -
         writer.tick(TickRecord(tick=0, now_ns=1000, joints=6))
         for number in range(5):
             grey = encode_jpeg(np.full((48, 64, 3), 40 * number, np.uint8), 90)
-            writer.frame("top", grey, 1000 + 100 * number, number)
+            writer.frame("top", grey, 1000 + 100_000_000 * number, number)
         writer.close(Outcome.SUCCESS, Termination.DONE)
     episode = read_episode(tmp_path / "a.mcap")
-    strip = film(episode, "top", np.array([1000.0, 1101.0, 1150.0, 9000.0]), np.array([0.0, 0.1, 0.15, 8.0]))
-    assert strip.times == (0.0, 0.1, 8.0)
-    assert [round(float(image.mean()), -1) for image in strip.images] == [0, 80, 160]
+    seconds = np.array([0.0, 0.11, 0.15, 0.45, 8.0])
+    strip = film(episode, "top", 1000 + seconds * 1e9, seconds)
+    assert strip.times == (0.0, 0.11, 0.15, 0.45, 8.0)
+    assert [image is not None and round(float(image.mean()), -1) for image in strip.images] == [0, 80, 80, 160, False]
     assert film(episode, "none", np.array([1000.0]), np.array([0.0])).images == []

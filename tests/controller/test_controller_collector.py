@@ -126,7 +126,7 @@ def test_a_correction_has_what_came_before_it_and_what_came_after(sessions: Sess
         driven = np.flatnonzero(human(episode))
         times = episode.ticks["now_ns"].astype(np.int64)
         before_ns, after_ns = times[driven[0]] - times[0], times[-1] - times[driven[-1]]
-        assert before_ns >= 500_000_000
+        assert before_ns >= 450_000_000  # a tick may be missed
         assert after_ns >= 350_000_000
         assert (np.diff(episode.ticks["tick"].astype(np.int64)) - episode.ticks["skipped"][1:] == 1).all()
         assert episode.labels["source"] == "intervention"

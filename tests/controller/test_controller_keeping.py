@@ -24,10 +24,13 @@ class Desk:
     def __init__(self, folder: Path) -> None:
         self.episodes_folder = folder
         self.asked: list[tuple[str, Path | None]] = []
+        self.options: dict[str, Any] = {}
+        self.kept_s = 0.0
         self.ready = self.has_room = True
         self.recorder = self
 
-    def open(self, path: Path, _labels: Mapping[str, str], **_options: Any) -> bool:
+    def open(self, path: Path, _labels: Mapping[str, str], **options: Any) -> bool:
+        self.options = options
         if self.has_room:
             self.asked.append(("open", path))
         return self.has_room
@@ -42,7 +45,8 @@ class Desk:
         self.asked.append(("save", path))
         return True
 
-    def keep(self, _seconds: float) -> None: ...
+    def keep(self, seconds: float) -> None:
+        self.kept_s = seconds
 
     def order(self, _order: Order) -> int:
         return 0
@@ -75,33 +79,42 @@ def test_a_recorder_that_opens_too_late_does_not_go_on_recording(desk: Desk, clo
     kept = keeper(desk, Record.EPISODES)
     assert kept.open(0, {}) == []
     clock.s += tapes.ANSWER_S + 1
-    assert kept.look([], human=False, now_s=0.0) == [Happened.LOST]
+    assert kept.look([], taken_ns=None, now_s=0.0) == [Happened.LOST]
     kept.close(Verdict(Outcome.ABORTED, Termination.RECORDER_DIED), {}, None)
-    assert kept.look([], human=False, now_s=0.1) == [Happened.CLOSED]
+    assert kept.look([], taken_ns=None, now_s=0.1) == [Happened.CLOSED]
     late = {"kind": "opened", "path": str(desk.asked[0][1])}
-    assert kept.look([late], human=False, now_s=0.2) == []
+    assert kept.look([late], taken_ns=None, now_s=0.2) == []
     assert [what for what, _ in desk.asked] == ["open", "replace"]
+
+
+def test_a_correction_begins_before_the_takeover_however_late_that_is_heard(desk: Desk) -> None:
+    kept = keeper(desk, Record.CORRECTIONS)
+    kept.open(0, {})
+    kept.look([], taken_ns=None, now_s=17.0)
+    assert desk.kept_s > Keep().before_s
+    kept.look([], taken_ns=17_100_000_000, now_s=18.3)
+    assert desk.options == {"from_ns": 12_100_000_000, "rotate_mb": None}
 
 
 def test_a_correction_that_the_disk_has_no_room_for_ends_the_session(desk: Desk) -> None:
     kept = keeper(desk, Record.CORRECTIONS)
     assert kept.open(0, {}) == [Happened.OPENED]
-    assert kept.look([], human=False, now_s=0.0) == []
+    assert kept.look([], taken_ns=None, now_s=0.0) == []
     desk.has_room = False
-    assert kept.look([], human=True, now_s=0.1) == [Happened.DISK_FULL]
+    assert kept.look([], taken_ns=50_000_000, now_s=0.1) == [Happened.DISK_FULL]
 
 
 def test_a_highlight_that_is_never_written_does_not_hold_the_session_up(desk: Desk) -> None:
     kept = keeper(desk, Record.HIGHLIGHT)
     kept.open(0, {})
-    assert kept.look([], human=False, now_s=0.0) == []
+    assert kept.look([], taken_ns=None, now_s=0.0) == []
     kept.highlight()
     kept.close(Verdict(Outcome.UNLABELLED, Termination.TIME_LIMIT), {}, None)
-    assert kept.look([], human=False, now_s=50.0) == []
+    assert kept.look([], taken_ns=None, now_s=50.0) == []
     assert [what for what, _ in desk.asked] == ["save"]
-    assert kept.look([], human=False, now_s=61.0) == []
+    assert kept.look([], taken_ns=None, now_s=61.0) == []
     assert [what for what, _ in desk.asked] == ["save", "replace"]
-    assert kept.look([{"kind": "died"}], human=False, now_s=61.1) == [Happened.CLOSED]
+    assert kept.look([{"kind": "died"}], taken_ns=None, now_s=61.1) == [Happened.CLOSED]
 
 
 def test_no_two_highlights_have_one_name(desk: Desk) -> None:

@@ -65,6 +65,14 @@ def made(batches: list[tuple[int, list[tuple[str, int]]]]) -> list[tuple[int, li
     return out
 
 
+def test_what_was_taken_in_late_is_of_its_own_instant() -> None:
+    """While the disk was waited for, everything came as if at the instant before."""
+    ring = Ring(20.0, 1000)
+    messages = [LogMessage(CHUNKS, second * SECOND, b"", second) for second in range(5)]
+    ring.add(SECOND, messages)
+    assert ring.since(3 * SECOND).messages == messages[3:]
+
+
 @given(_BATCHES, st.floats(0.0, 5.0), st.integers(0, 30_000), st.integers(0, 12 * SECOND))
 def test_the_ring_is_the_end_of_what_came_within_both_bounds(
     batches: list[tuple[int, list[tuple[str, int]]]], seconds: float, most: int, back: int

@@ -135,16 +135,20 @@ def test_an_answer_of_another_length_is_passed_over(asked: str) -> None:
 class Babble(TimedLine):
     """Says something faster than it can be listened to."""
 
+    answer = b""
+
     def receive(self, deadline_ns: int, size: int = 4096) -> bytes:
         assert self.now_ns() < deadline_ns + MS, "still listened to"
         self.sleep_s(1e-5)
         if not self.getBytesAvailable():
-            self._coming.insert(0, (self.now_ns(), packet(1, STATUS, bytes(2))))
+            self._coming.insert(0, (self.now_ns(), self.answer))
         return super().receive(deadline_ns, size)
 
 
-def test_a_line_that_never_stops_answering_something_else_is_given_up() -> None:
+@pytest.mark.parametrize(("servo", "length"), [(1, 1), (2, 2)])
+def test_a_line_that_never_stops_answering_something_else_is_given_up(servo: int, length: int) -> None:
     line = Babble({1: "XL330-M288"}, fast=False)
+    line.answer = packet(servo, STATUS, bytes(1 + length))
     line.mute.add(1)
     with pytest.raises(ServoError, match="does not answer"):
         Bus(line, {}).read(1, TABLE["present_input_voltage"])
