@@ -44,6 +44,12 @@ def _ordered(bounds: tuple[float, float]) -> tuple[float, float]:
     return bounds
 
 
+def _part_of_a_file_name(name: str) -> str:
+    if not name or "/" in name or not name.isprintable():
+        raise ValueError("may not be empty, and has neither a slash nor a control character")
+    return name
+
+
 Range = Annotated[tuple[float, float], AfterValidator(_ordered)]
 
 Angle = Annotated[float, Field(ge=-1e4, le=1e4)]
@@ -360,8 +366,8 @@ class Robot(Section):
     """A whole robot file."""
 
     version: int = Field(default=1, ge=1, le=1)
-    name: str = Field(max_length=100, pattern=r"^[^/\x00-\x1f\x7f]+$")
-    """Also part of file names, of which Linux takes 255 bytes and no slash."""
+    name: Annotated[str, AfterValidator(_part_of_a_file_name)] = Field(max_length=100)
+    """Also part of file names."""
     follower: Arm
     leader: Arm | None = None
     cameras: dict[str, Camera] = Field(default_factory=dict)

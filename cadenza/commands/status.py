@@ -33,7 +33,7 @@ class Args:
     """How a run is: what the arm does and who drives it, a fault and its cause, timing, processes, what to do next.
 
     Exit status: 0 the arm moves, or can be started; 1 it holds for a person; 2 there is no run, or it does not answer.
-    With --watch that of the last look.
+    With --watch that of the last look. One that hangs is asked again (with --json: kind "silent").
 
     cadenza status
     cadenza status runs/run-20260101-120000 --watch
@@ -68,34 +68,40 @@ def _verdict(seen: dict[str, Any]) -> int:
 
 
 def _watch(run: Path, args: Args) -> int:
-    """Raises CadenzaError: the run is on, but does not answer any more."""
-    seen = _ask(run)
+    """A run that does not answer may do so again: as long as it is there it is asked."""
+    seen, silence = _ask(run), ""
     console = Console()
     with nullcontext(_line) if args.json else _screen(console) as show:
         try:
             while True:
-                show(seen)
+                show(seen, silence)
                 time.sleep(_REFRESH_S)
-                seen = _ask(run)
+                try:
+                    seen, silence = _ask(run), ""
+                except CadenzaError as error:
+                    if not is_there(run):
+                        break
+                    silence = str(error)
         except KeyboardInterrupt:
-            return _verdict(seen)
-        except CadenzaError:
-            if is_there(run):
-                raise
+            return 2 if silence else _verdict(seen)
     if not args.json:
         console.print(f"{run}: the run ended", markup=False, highlight=False)
     return _verdict(seen)
 
 
-def _line(seen: dict[str, Any]) -> None:
-    print(json.dumps(seen), flush=True)
+def _line(seen: dict[str, Any], silence: str) -> None:
+    print(json.dumps({"kind": "silent", "text": silence} if silence else seen), flush=True)
 
 
 @contextmanager
-def _screen(console: Console) -> Iterator[Callable[[dict[str, Any]], None]]:
+def _screen(console: Console) -> Iterator[Callable[[dict[str, Any], str], None]]:
     """Shows the newest in the place of the one before."""
+
+    def show(seen: dict[str, Any], silence: str) -> None:
+        live.update(Text("\n".join([*told(seen), *([f"silent     {silence}"] if silence else [])])), refresh=True)
+
     with Live(console=console, auto_refresh=False) as live:
-        yield lambda seen: live.update(Text("\n".join(told(seen))), refresh=True)
+        yield show
     if not console.is_terminal:
         console.print()  # rich ends a line only where it may have to go back to it
 

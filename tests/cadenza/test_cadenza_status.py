@@ -230,15 +230,25 @@ def test_who_watches_a_run_that_ends_leaves_with_the_last_look(
         assert out.splitlines()[-1] == "runs/a: the run ended"
 
 
-def test_a_run_that_hangs_while_it_is_watched_has_not_ended(
-    begin: Begin, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("json_too", [False, True])
+def test_a_run_that_hangs_while_it_is_watched_is_asked_again(
+    json_too: bool, begin: Begin, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = begin("a", WELL)
     monkeypatch.setattr("cadenza.commands.status._REFRESH_S", 0.01)
+    there = iter([True, False])
+    monkeypatch.setattr("cadenza.commands.status.is_there", lambda _: next(there))
     answers = iter([WELL])
     monkeypatch.setattr("cadenza.commands.status.answer", lambda *_: _next(answers))
-    assert main(["status", str(run), "--watch"]) == 2
-    assert "does not answer" in capsys.readouterr().err
+    assert main(["status", str(run), "--watch", *["--json"] * json_too]) == 0
+    out = capsys.readouterr().out
+    if json_too:
+        assert [json.loads(line) for line in out.splitlines()] == [
+            WELL,
+            {"kind": "silent", "text": "it does not answer"},
+        ]
+    else:
+        assert "silent     it does not answer" in out
 
 
 def _next(answers: Iterator[dict[str, Any]]) -> dict[str, Any]:
