@@ -124,7 +124,7 @@ def _play(
                 robot,
                 playback_source(motion),
                 out,
-                lambda line: console.print(line, markup=False, highlight=False),
+                lambda line: console.print(line, markup=False, highlight=False, soft_wrap=True),
                 teleop=teleop,
             )
         )

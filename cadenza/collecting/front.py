@@ -68,7 +68,7 @@ class Screen:
         """Before there is a session to show, and after it, lines are simply printed."""
         self._lines.append(f"{time.strftime('%H:%M:%S')}  {line}")
         if not self._shown:
-            self._console.print(line, markup=False, highlight=False)
+            self._console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def show(self, collector: Collector, *, at_once: bool) -> None:
         """Draw, if it is time."""

@@ -114,7 +114,7 @@ def _replay(case: Case, robot: Robot, args: Args, console: Console) -> int:
             values = ", ".join(f"{name} {value}" for name, value in trouble.values.items())
             console.print(f"{trouble.at_s:7.3f} s  {trouble.kind} for {trouble.for_s} s  {values}", highlight=False)
         for at, text in play(case, robot).notices:
-            console.print(f"{at:7.3f} s  control: {text}", markup=False, highlight=False)
+            console.print(f"{at:7.3f} s  control: {text}", markup=False, highlight=False, soft_wrap=True)
         _tell_broken(result, console)
     return 1 if result.broken else 0
 
@@ -185,7 +185,7 @@ def _conclude(
         print(text)
     console.print(kind_table(results))
     for line in [*verdict_lines(found), *(f"left out: {line}" for line in left_out)]:
-        console.print(line, highlight=False, markup=False)
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
     console.print(f"report {args.out / 'report.json'}, picture {picture}", highlight=False, soft_wrap=True)
     if interrupted:
         return 130
@@ -226,4 +226,6 @@ def _reasons(result: Result) -> list[str]:
 
 def _tell_broken(result: Result, console: Console) -> None:
     for reason in _reasons(result) or ["every verdict is kept"]:
-        console.print(f"case {result.case.number} ({result.case.name}): {reason}", markup=False, highlight=False)
+        console.print(
+            f"case {result.case.number} ({result.case.name}): {reason}", markup=False, highlight=False, soft_wrap=True
+        )

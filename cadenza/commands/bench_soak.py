@@ -206,7 +206,7 @@ def _daemon(robot: Robot, bundle: Bundle, args: Args, console: Console) -> Soake
         robot,
         policy_source(bundle),
         args.out,
-        lambda line: console.print(line, markup=False, highlight=False),
+        lambda line: console.print(line, markup=False, highlight=False, soft_wrap=True),
         bundle=bundle,
         follow=_made(args.out / "shelf"),
         teleop=True,
@@ -226,7 +226,7 @@ def _ended_early(soak: Soak, seconds: float, console: Console) -> bool:
     except KeyboardInterrupt:
         return True
     except CadenzaError as error:
-        console.print(str(error), markup=False, highlight=False)
+        console.print(str(error), markup=False, highlight=False, soft_wrap=True)
     return False
 
 
@@ -267,4 +267,4 @@ def _print(report: dict[str, Any], found: Findings, console: Console) -> None:
         highlight=False,
     )
     for line in [*report["wrong"], *report["troubles"]]:
-        console.print(line, markup=False, highlight=False)
+        console.print(line, markup=False, highlight=False, soft_wrap=True)

@@ -111,7 +111,7 @@ def _perform(robot: Robot, bundle: Bundle, args: Args, console: Console) -> tupl
             virtual.robot,
             policy_source(bundle),
             args.out,
-            lambda line: console.print(line, markup=False, highlight=False),
+            lambda line: console.print(line, markup=False, highlight=False, soft_wrap=True),
             bundle=bundle,
             teleop=True,
         ) as run,
@@ -123,7 +123,7 @@ def _perform(robot: Robot, bundle: Bundle, args: Args, console: Console) -> tupl
         except CadenzaError as error:
             if not any(file.exists() for file in bench.episodes):
                 raise
-            console.print(str(error), markup=False, highlight=False)
+            console.print(str(error), markup=False, highlight=False, soft_wrap=True)
         finally:
             bench.close()
     pedal.unlink()

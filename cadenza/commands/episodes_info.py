@@ -72,4 +72,4 @@ def _print(row: dict[str, Any]) -> None:
         if len(text) > _MOST_TEXT:  # a state on record is for programs
             text = f"{text[:40]}... ({len(text)} characters)"
         line = f"  {seconds:8.3f} s  {event['source']}: {event['kind']}: {text}"
-        console.print(line, highlight=False, markup=False)
+        console.print(line, highlight=False, markup=False, soft_wrap=True)

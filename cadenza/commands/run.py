@@ -288,12 +288,14 @@ def print_result(result: RunResult, console: Console) -> None:
         f"success {report['success_rate']:.0%} of {report['episodes']}, "
         f"{report.get('ticks', 0)} ticks at {report['rate_hz']:g} Hz, {report.get('missed_ticks', 0)} missed",
         highlight=False,
+        soft_wrap=True,
     )
     if lateness and inference:
         console.print(
             f"lateness µs: p50 {lateness['p50']:.0f}, p99 {lateness['p99']:.0f}, p99.9 {lateness['p99_9']:.0f}, "
             f"max {lateness['max']:.0f}; inference ms: p50 {inference['p50']:.1f}, p99 {inference['p99']:.1f}",
             highlight=False,
+            soft_wrap=True,
         )
     bus = run["processes"].get("control", {}).get("bus", {})
     dropped = sum(sum(episode.dropped.values()) for episode in result.episodes)
@@ -304,12 +306,12 @@ def print_result(result: RunResult, console: Console) -> None:
         "dropped records": dropped,
         "not granted": "; ".join(run["realtime_missing"]) or 0,
     }
-    console.print(", ".join(f"{name}: {value}" for name, value in troubles.items()), highlight=False)
+    console.print(", ".join(f"{name}: {value}" for name, value in troubles.items()), highlight=False, soft_wrap=True)
     console.print(f"timing: {run['timing']}", markup=False, highlight=False, soft_wrap=True)
     if changes := weights_told(run):
-        console.print(changes, highlight=False)
+        console.print(changes, highlight=False, soft_wrap=True)
     if folders := {str(episode.path.parent) for episode in result.episodes if episode.path is not None}:
-        console.print(f"recordings in {', '.join(folders)}", highlight=False)
+        console.print(f"recordings in {', '.join(folders)}", highlight=False, soft_wrap=True)
 
 
 def weights_told(run: Mapping[str, Any]) -> str:
@@ -323,7 +325,7 @@ def weights_told(run: Mapping[str, Any]) -> str:
 
 
 def _sayer(console: Console) -> Callable[[str], None]:
-    return lambda line: console.print(line, markup=False, highlight=False)
+    return lambda line: console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def _result(result: EpisodeResult) -> dict[str, Any]:

@@ -85,7 +85,7 @@ def _watch(run: Path, args: Args) -> int:
         except KeyboardInterrupt:
             return 2 if silence else _verdict(seen)
     if not args.json:
-        console.print(f"{run}: the run ended", markup=False, highlight=False)
+        console.print(f"{run}: the run ended", markup=False, highlight=False, soft_wrap=True)
     return _verdict(seen)
 
 

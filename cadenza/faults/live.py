@@ -58,7 +58,7 @@ def prepare_live(cases: Sequence[Case], checkpoint: Path, out: Path, console: Co
         if spoilt:
             kinds = ", ".join(sorted(ON_DISK | IN_MEMORY))
             left_out.append(f"{len(spoilt)} live cases with {kinds}: no file system of one's own here ({why_not})")
-            console.print(left_out[-1], markup=False, highlight=False)
+            console.print(left_out[-1], markup=False, highlight=False, soft_wrap=True)
     live = Live(cases, out, why_not is None, left_out)
     if cases and not live.bundle.exists():
         console.print(f"exporting {checkpoint}", highlight=False)

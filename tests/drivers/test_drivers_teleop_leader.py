@@ -117,13 +117,15 @@ def test_a_leader_that_was_lost_in_a_persons_hand_gives_way_again(virtual: Virtu
 
 def test_closing_the_gripper_twice_presses_toggle_for_a_moment(virtual: VirtualRobot, leader: LeaderArm) -> None:
     cycles(leader, 0.5, human=True)
-    samples = []
-    for angle in (-1.2, 0.0, -1.2, 0.0):
-        virtual.client.hand({"gripper": angle}, 0.15)
-        samples += cycles(leader, 0.25, human=True)
-    samples += cycles(leader, 0.5, human=True)
-    pressed = [bool(sample.buttons & Button.TOGGLE) for sample in samples]
-    assert any(pressed)
+    pressed, tries = [False], 0
+    while not any(pressed):  # on a busy machine the hand may be too slow for a gesture
+        assert (tries := tries + 1) < 6
+        samples = []
+        for angle in (-1.2, 0.0, -1.2, 0.0):
+            virtual.client.hand({"gripper": angle}, 0.15)
+            samples += cycles(leader, 0.25, human=True)
+        samples += cycles(leader, 0.5, human=True)
+        pressed = [bool(sample.buttons & Button.TOGGLE) for sample in samples]
     assert not pressed[-1]
     assert np.count_nonzero(np.diff(pressed)) == 2, "once down, once up"
 
