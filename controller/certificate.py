@@ -243,7 +243,7 @@ def check_folder(robot: Robot) -> None:
     Raises:
         CadenzaError: no certificate can be written, or none with this robot file's names.
     """
-    for text in (robot.name, *timing_facts(robot)):
+    for text in timing_facts(robot):
         if not text.isprintable():
             raise SpecError("robot file", text, "a name with characters that are no text cannot be certified")
     trial = folder() / ".trial"

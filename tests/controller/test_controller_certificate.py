@@ -276,4 +276,4 @@ def test_a_folder_that_takes_no_certificate_is_known_before_it_is_made(monkeypat
 
 def test_a_name_that_no_certificate_can_bear_is_refused_before() -> None:
     with pytest.raises(SpecError, match="no text"):
-        check_folder(robot_with({"name": "red\u200barm"}))
+        check_folder(robot_with({"cameras": '{"red\u200beye": {source: x}}'}))
